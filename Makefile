@@ -1,0 +1,31 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+# The plain run: everything that a newcomer needs is made on the way.
+demo: .venv/.ready
+	$(BIN)/privbench run --suite demo --out results/demo
+
+test: .venv/.ready
+	$(BIN)/pytest
+
+# Minutes longer: what the plain run leaves out.
+test-slow: .venv/.ready
+	$(BIN)/pytest -m slow
+
+# Speed, as ratios against a peer in the same run.
+bench: .venv/.ready
+	$(BIN)/pytest tests/bench -m slow -s
+
+check: .venv/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-cache
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --progress-bar on -c constraints.txt -e . --group dev
+	touch $@
+
+.PHONY: demo test test-slow bench check

@@ -1,0 +1,59 @@
+"""What any server reads off an update: labels and the mask."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from privbench.errors import NotGranted
+from privbench.observation import Observation
+from privbench.threat import Draw
+from privbench.vit import ViT
+
+
+def labels(seen: Observation) -> Int[Tensor, " b"]:
+    """Labels as granted, or else inferred from the head's gradient.
+
+    One image: the only class whose bias gradient is negative (exact; iDLG, arXiv:2001.02610,
+    needs features of one sign, this does not). More: greedy counts on the bias gradient. A head
+    without bias, one image: the row that opposes all others.
+    """
+    if seen.labels is not None:
+        return seen.labels
+    shared = seen.update.tensors
+    if ViT.HEAD_BIAS in shared:
+        return _from_bias(shared[ViT.HEAD_BIAS], seen.shape[0])
+    if ViT.HEAD in shared and seen.shape[0] == 1:
+        rows = shared[ViT.HEAD]
+        return ((rows @ rows.T) < 0).sum(1).argmax()[None]
+    raise NotGranted(
+        "The labels are neither granted nor readable from this update. "
+        "Add `--set threat.knows=labels` or share the head's gradient."
+    )
+
+
+def _from_bias(gradient: Float[Tensor, " c"], batch: int) -> Int[Tensor, " b"]:
+    left = gradient.clone()
+    found = (left < 0).nonzero().flatten()
+    found = found[left[found].argsort()][:batch]
+    impact = left.clamp(max=0).sum() / batch
+    left[found] -= impact
+    chosen = found.tolist()
+    while len(chosen) < batch:
+        chosen.append(int(left.argmin()))
+        left[chosen[-1]] -= impact
+    return torch.tensor(chosen, device=gradient.device)
+
+
+def mask(seen: Observation) -> Draw | None:
+    """Mask that the zero rows of the position gradient give away, nothing moved.
+
+    None where the defense reveals no mask or the position gradient is withheld. The order of
+    masked patches is in no gradient, so the draw leaves them where they are.
+    """
+    table = seen.update.tensors.get(ViT.POSITIONS)
+    if "mask" not in seen.model.defense.disclosed() or table is None:
+        return None
+    rows = table[0, seen.model.vit.prefix :]
+    zero = (rows == 0).all(dim=1).expand(seen.shape[0], -1)
+    order = torch.arange(zero.shape[1], device=zero.device).expand_as(zero)
+    return Draw(zero, order)

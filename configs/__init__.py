@@ -1,0 +1,1 @@
+"""Presets: victims and suites."""

@@ -1,0 +1,1 @@
+"""One suite per file: a product of attacks, victims and defenses."""

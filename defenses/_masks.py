@@ -1,0 +1,100 @@
+"""Which patches a positional scheme treats, and where it moves them."""
+
+import math
+import random
+from typing import Literal
+
+import torch
+from jaxtyping import Bool
+from torch import Generator, Tensor
+
+from privbench.patches import cut, join
+from privbench.threat import Draw, Images
+
+Sampler = Literal["blockwise", "blockwise_exact", "uniform"]
+
+ASPECT = math.log(1 / 0.3)
+ATTEMPTS = 10
+
+
+def blockwise(
+    grid: int, count: int, smallest: int, largest: int, dice: random.Random
+) -> list[bool]:
+    """Rectangles until count cells are masked, or until ten rectangles in a row fail.
+
+    The sampler of BEiT (arXiv:2106.08254) as MJP's released code runs it: it may stop short of
+    count, never exceeds it, and prefers the center. The cap on a rectangle is drawn as it is
+    there, also when it lies below the smallest block.
+    """
+    mask = [[False] * grid for _ in range(grid)]
+    masked = 0
+    while masked < count:
+        added = _rectangle(mask, min(count - masked, largest), smallest, dice)
+        if not added:
+            break
+        masked += added
+    return [cell for row in mask for cell in row]
+
+
+def _rectangle(mask: list[list[bool]], cap: int, smallest: int, dice: random.Random) -> int:
+    """Mask one rectangle in place; return how many cells are new, 0 if no attempt fits."""
+    grid = len(mask)
+    for _ in range(ATTEMPTS):
+        area = dice.uniform(smallest, cap)
+        aspect = math.exp(dice.uniform(-ASPECT, ASPECT))
+        h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if h >= grid or w >= grid:
+            continue
+        top, left = dice.randint(0, grid - h), dice.randint(0, grid - w)
+        cells = [(y, x) for y in range(top, top + h) for x in range(left, left + w)]
+        new = [(y, x) for y, x in cells if not mask[y][x]]
+        if 0 < len(new) <= cap:
+            for y, x in new:
+                mask[y][x] = True
+            return len(new)
+    return 0
+
+
+def extend(mask: list[bool], grid: int, count: int, dice: random.Random) -> list[bool]:
+    """Grow a mask cell by cell at its border until it has exactly count cells."""
+    mask = list(mask)
+    while sum(mask) < count:
+        free = [i for i in range(grid**2) if not mask[i]]
+        border = [i for i in free if any(mask[j] for j in _neighbors(i, grid))]
+        mask[dice.choice(border or free)] = True
+    return mask
+
+
+def _neighbors(cell: int, grid: int) -> list[int]:
+    y, x = divmod(cell, grid)
+    around = ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1))
+    return [v * grid + u for v, u in around if 0 <= v < grid and 0 <= u < grid]
+
+
+def sample(
+    sampler: Sampler, grid: int, ratio: float, smallest: int, largest: int, dice: random.Random
+) -> list[bool]:
+    """Mask of grid x grid patches, True where treated, at a nominal ratio of them."""
+    count = int(grid**2 * ratio)
+    if sampler == "uniform":
+        chosen = set(dice.sample(range(grid**2), count))
+        return [i in chosen for i in range(grid**2)]
+    mask = blockwise(grid, count, smallest, largest, dice)
+    return mask if sampler == "blockwise" else extend(mask, grid, count, dice)
+
+
+def throw(mask: Bool[Tensor, "b n"], rng: Generator, *, move: bool) -> Draw:
+    """Pair a mask with a uniform permutation of its patches; fixed points are allowed."""
+    order = torch.arange(mask.shape[1]).repeat(len(mask), 1)
+    if move:
+        for row, cells in zip(order, mask, strict=True):
+            places = cells.nonzero().flatten()
+            row[places] = places[torch.randperm(len(places), generator=rng)]
+    return Draw(mask, order)
+
+
+def moved(images: Images, patch: int, draw: Draw) -> Images:
+    """Feed position i the patch that stood at order[i]."""
+    patches = cut(images, patch)
+    order = draw.order.to(images.device)
+    return join(patches.gather(1, order[..., None].expand_as(patches)), patch)

@@ -1,0 +1,15 @@
+"""No position embeddings."""
+
+import torch
+from torch import Generator
+
+from privbench.defense import Defense
+from privbench.vit import ViT
+
+
+class NoPositions(Defense):
+    """No position embeddings: an all-zero table without gradient; the class token stays."""
+
+    def equip(self, vit: ViT, rng: Generator) -> None:
+        """Replace the table by zeros."""
+        vit.freeze_positions(torch.zeros_like(vit.positions))

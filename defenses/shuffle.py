@@ -1,0 +1,42 @@
+"""Naive patch shuffling, the baseline of Masked Jigsaw Puzzle (arXiv:2205.12551)."""
+
+import random
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Generator
+
+from privbench.defense import Defense
+from privbench.defenses._masks import Sampler, moved, sample, throw
+from privbench.threat import Draw, Images
+from privbench.vit import ViT
+
+
+class Shuffle(Defense):
+    """Naive shuffling: some patches change places, every position embedding stays."""
+
+    paper: ClassVar[str] = "arXiv:2205.12551"
+    ratio: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Nominal share of the patches; the realized share is in the record."""
+    sampler: Sampler = "blockwise"
+    smallest: Annotated[int, Field(ge=1)] = 8
+    """Smallest block, in patches."""
+    largest: Annotated[int, Field(ge=1)] = 75
+    """Cap on a block, in patches; the released code never scales it with the ratio."""
+    per: Literal["batch", "image"] = "batch"
+    """One draw for the whole batch, as released, or one for each image."""
+
+    def draw(self, vit: ViT, batch: int, rng: Generator) -> Draw:
+        """Throw the mask, then the permutation inside it."""
+        dice = random.Random(int(torch.randint(2**62, (), generator=rng)))
+        rows = [
+            sample(self.sampler, vit.grid, self.ratio, self.smallest, self.largest, dice)
+            for _ in range(1 if self.per == "batch" else batch)
+        ]
+        draw = throw(torch.tensor(rows), rng, move=True)
+        return Draw(draw.mask.expand(batch, -1).clone(), draw.order.expand(batch, -1).clone())
+
+    def feed(self, vit: ViT, images: Images, draw: Draw | None) -> Images:
+        """Move the patches; without dice nothing moves, as in evaluation."""
+        return images if draw is None else moved(images, vit.patch, draw)

@@ -1,0 +1,49 @@
+"""What a Python program calls: run a suite, get the table."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from privbench.case import Record
+from privbench.environment import device as pick
+from privbench.leaderboard import leaderboard, to_csv
+from privbench.listener import Listener
+from privbench.plan import plan
+from privbench.runner import run as run_jobs
+from privbench.store import Store, write
+from privbench.suite import Suite
+
+
+def run(
+    attack: str | list[str] | None = None,
+    model: str | list[str] | None = None,
+    *,
+    out: str | Path = "results",
+    device: str = "auto",
+    suite: str | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Attack, score and return the table of this run, one row as in leaderboard.csv.
+
+    Options are those of `privbench run`: defense, dataset, data_root, images, batch_size, seed,
+    weights, and set=["attack.steps=500"]. Records go to out and are not computed twice.
+    """
+    chosen = Suite.build({"attack": attack, "model": model, **options}, suite)
+    return leaderboard(execute(chosen, Store(Path(out)), device))
+
+
+def execute(
+    suite: Suite,
+    store: Store,
+    device: str = "auto",
+    listener: Listener | None = None,
+    retry_failed: bool = False,
+) -> list[Record]:
+    """Run what is missing, write leaderboard.csv from all records, return those of this suite."""
+    store.check_writable()
+    jobs = plan(suite, pick(device))
+    try:
+        return run_jobs(jobs, store, listener or Listener(), retry_failed)
+    finally:
+        write(store.folder / "leaderboard.csv", to_csv(leaderboard(store.records())))

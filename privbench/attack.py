@@ -1,0 +1,46 @@
+"""Attack: turns an observation into images."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import ClassVar
+
+from torch import Generator
+
+from privbench.component import Component
+from privbench.errors import NotGranted
+from privbench.observation import Observation
+from privbench.threat import Knowledge, Reconstruction
+
+Tick = Callable[[int, int, float], None]
+"""Called with the steps done, all steps, and the objective."""
+
+
+class Attack(Component, ABC):
+    """Turns an observation into images."""
+
+    shelf: ClassVar[str] = "attacks"
+    needs: ClassVar[frozenset[Knowledge]] = frozenset()
+    """What the threat model has to grant."""
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """Parameters whose gradient has to be in the update."""
+
+    @abstractmethod
+    def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
+        """Reconstruct the private batch behind one observation."""
+
+
+def check(attack: Attack, name: str, knows: frozenset[Knowledge], shared: Iterable[str]) -> None:
+    """Refuse an attack that lacks knowledge or a tensor that it needs (NotGranted)."""
+    if missing := sorted(attack.needs - knows):
+        granted = ", ".join(sorted(knows)) or "nothing"
+        raise NotGranted(
+            f"Attack '{name}' needs {', '.join(missing)}; this threat model grants {granted}. "
+            f"Add `--set threat.knows={','.join(missing)}` or choose another attack "
+            "(`privbench list attacks`)."
+        )
+    if absent := sorted(attack.reads - frozenset(shared)):
+        raise NotGranted(
+            f"Attack '{name}' reads the gradient of {', '.join(absent)}, which this victim does "
+            "not train or its client withholds. Choose another attack (`privbench list attacks`) "
+            "or another victim."
+        )

@@ -1,0 +1,136 @@
+"""Case and Record: one cell of the grid, and what came of it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+SCHEMA = 1
+UNDEFENDED = "none"
+"""Name of the defense on the update that leaves it as it is."""
+
+Status = Literal["done", "failed", "refused"]
+Scores = Mapping[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A component or preset as it was run."""
+
+    name: str
+    label: str
+    """The name, and the settings that differ from their defaults: gradinv(steps=500)."""
+    version: int
+    settings: Mapping[str, Any]
+    """All settings, defaults included."""
+
+
+def label(name: str, changed: Mapping[str, Any]) -> str:
+    """Return the name as a table shows it.
+
+    >>> label("gradinv", {"steps": 500})
+    'gradinv(steps=500)'
+    """
+    inside = ", ".join(f"{key}={value}" for key, value in changed.items())
+    return f"{name}({inside})" if inside else name
+
+
+@dataclass(frozen=True)
+class Case:
+    """One private batch, one victim, one attack, one threat model."""
+
+    model: Part
+    control: str | None
+    """Label of the undefended victim."""
+    weights: str
+    weights_sha256: str
+    defense: tuple[Part, ...]
+    attack: Part
+    dataset: Part
+    images: tuple[int, ...]
+    images_sha256: str
+    """Of the pixels and labels that the client holds."""
+    threat: Mapping[str, Any]
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Content hash of all that decides the answer; labels decide nothing."""
+        content: dict[str, Any] = asdict(self) | {"schema": SCHEMA}
+        del content["control"]
+        for part in (content["model"], content["attack"], content["dataset"], *content["defense"]):
+            del part["label"]
+        text = json.dumps(content, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def defended(self) -> str:
+        """The defenses on the update, as a table shows them."""
+        return "+".join(part.label for part in self.defense)
+
+    @property
+    def known(self) -> str:
+        """The threat model, as a table shows it."""
+        knows = "+".join(self.threat["knows"]) or "nothing"
+        return f"knows {knows}, batch {self.threat['batch_size']}"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What came of a case; everything a table shows is computed from this."""
+
+    case: Case
+    status: Status
+    error: str | None = None
+    scores: Scores = field(default_factory=dict)
+    """One value per image and metric, for the answer that the attacker would hand in."""
+    floor: Scores = field(default_factory=dict)
+    """The same for the victim's mean color, which needs no update."""
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Unit, direction, cap and version of each metric."""
+    objective: float | None = None
+    seconds: float | None = None
+    gradient_calls: int = 0
+    masked: tuple[int, ...] | None = None
+    """Patches that the client's defense really treated, per image."""
+    label_accuracy: float | None = None
+    report: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return text that `from_json` reads; NaN and infinity become null."""
+        content = {"schema": SCHEMA, "key": self.case.key} | asdict(self)
+        return json.dumps(_finite(content), indent=1, sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Record":
+        """Read what `to_json` wrote; anything else raises ValueError, KeyError or TypeError."""
+        content = json.loads(text)
+        if content.pop("schema") != SCHEMA:
+            raise ValueError("a record of another schema")
+        key = content.pop("key")
+        case = content.pop("case")
+        for name in ("model", "attack", "dataset"):
+            case[name] = Part(**case[name])
+        case["defense"] = tuple(Part(**part) for part in case["defense"])
+        case["images"] = tuple(case["images"])
+        record = cls(case=Case(**case), **content)
+        if record.case.key != key:
+            raise ValueError("a record whose key does not fit its content")
+        return record
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [
+            _finite(one) for one in (sorted(value) if isinstance(value, set | frozenset) else value)
+        ]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)

@@ -1,0 +1,22 @@
+"""Says when a score can't be trusted; never refuses."""
+
+import torch
+
+from privbench.threat import Reconstruction, Secret, Update
+
+NEARLY_ZERO = 1e-12
+
+
+def warnings(
+    update: Update, answer: Reconstruction, secret: Secret, floor: torch.Tensor
+) -> tuple[str, ...]:
+    """Sentences about one case; floor is the mean-color picture."""
+    found = list(answer.warnings)
+    if all(float(tensor.abs().max()) < NEARLY_ZERO for tensor in update.tensors.values()):
+        found.append("The update is (nearly) zero.")
+    if secret.draw is not None and not secret.draw.mask.any():
+        found.append("The defense's sampler drew an empty mask: nothing was protected.")
+    wrong = [(picture - secret.fed).square().mean() for picture in (answer.images, floor)]
+    if wrong[0] > wrong[1]:
+        found.append("The attack does worse than the mean-color picture.")
+    return tuple(found)

@@ -1,0 +1,246 @@
+"""The command line: parse, call, print."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from privbench.errors import PrivbenchError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from privbench.case import Record
+    from privbench.store import Store
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help=(
+        "How much does a vision transformer's shared gradient give away?\n\n"
+        "privbench run --attack gradinv --model vit_mjp\n\n"
+        "privbench run --attack pe_ls,gradinv --model vit_vanilla,vit_mjp --images 4\n\n"
+        "privbench show gradinv"
+    ),
+)
+
+Names = list[str] | None
+Out = Annotated[Path, typer.Option("--out", help="Results folder.", metavar="DIR")]
+
+
+@app.command()
+def run(
+    attack: Annotated[
+        Names, typer.Option(help="Attacks; repeat it, or separate by commas.")
+    ] = None,
+    model: Annotated[Names, typer.Option(help="Victims; all combinations are run.")] = None,
+    defense: Annotated[
+        Names, typer.Option(help="On the shared update; a+b stacks two. [default: none]")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Private pictures. [default: the victim's own]")
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder that holds the data set.", metavar="PATH")
+    ] = None,
+    images: Annotated[
+        str | None, typer.Option(help="How many, or which: 3,5,7. [default: 8]", metavar="N")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images per update. [default: 1]", metavar="B")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of client and attack. [default: 0]")] = None,
+    set_: Annotated[
+        Names,
+        typer.Option(
+            "--set",
+            help="attack.steps=500; also dataset., defense., model., threat. Repeat it.",
+            metavar="KEY=VALUE",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="init, trained, or a safetensors file. [default: init]"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    out: Out = Path("results"),
+    suite: Annotated[
+        str | None, typer.Option(help="A bundled suite or a YAML file.", metavar="FILE")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run failed cases again.")
+    ] = False,
+) -> None:
+    """Attack victims, score what comes back, write records, table and grids."""
+    from privbench.suite import Suite
+
+    options = {
+        "attack": attack,
+        "model": model,
+        "defense": defense,
+        "dataset": dataset,
+        "data_root": data_root,
+        "images": images,
+        "batch_size": batch_size,
+        "seed": seed,
+        "set": set_ or [],
+        "weights": weights,
+    }
+    chosen = Suite.build(options, suite)
+    console = _console()
+    with console.status("loading"):
+        from privbench.api import execute
+        from privbench.console import Watch
+        from privbench.grid import save
+        from privbench.leaderboard import leaderboard as tabulate
+        from privbench.store import Store
+
+    store = Store(out)
+    with Watch(console) as watch:
+        records = execute(chosen, store, device, watch, retry_failed)
+    with console.status("drawing"):
+        grids = save(records, store)
+        if len(grids) > 1:
+            grids += save(records, store, joined=True)
+    _print_board(console, tabulate(records))
+    console.print(f"Table of all results: {out / 'leaderboard.csv'}", soft_wrap=True)
+    for path in grids:
+        console.print(f"Grid: {path}", soft_wrap=True)
+
+
+@app.command("list")
+def list_(
+    shelf: Annotated[
+        str | None,
+        typer.Argument(
+            help="attacks, defenses, models, datasets, metrics or suites; all if left out."
+        ),
+    ] = None,
+) -> None:
+    """List what there is, a line each."""
+    from rich import box
+    from rich.table import Table
+
+    from privbench.catalog import PRESETS, SHELVES, entries
+
+    console = _console()
+    for name in [shelf] if shelf else (*SHELVES, *PRESETS):
+        found = entries(name)
+        table = Table(title=name, title_justify="left", box=box.SIMPLE_HEAD, show_header=False)
+        table.add_column(no_wrap=True, style="bold")
+        table.add_column()
+        for entry in found:
+            needs = f" Needs: {entry.needs}." if entry.needs else ""
+            table.add_row(entry.name, entry.summary + needs)
+        console.print(table)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Any name that `privbench list` prints.")],
+) -> None:
+    """Show what a name stands for: source, settings, defaults."""
+    from privbench.catalog import find_all
+    from privbench.sheet import sheet
+
+    console = _console()
+    for entry in find_all(name):
+        console.print(sheet(entry))
+
+
+@app.command()
+def leaderboard(
+    out: Out = Path("results"),
+) -> None:
+    """Print the table of all records, and write it as CSV."""
+    from privbench.leaderboard import leaderboard as tabulate
+    from privbench.leaderboard import to_csv
+    from privbench.store import Store, write
+
+    store = Store(out)
+    table = tabulate(_records(store))
+    write(out / "leaderboard.csv", to_csv(table))
+    console = _console()
+    _print_board(console, table)
+    console.print(f"Table: {out / 'leaderboard.csv'}", soft_wrap=True)
+
+
+@app.command()
+def grid(
+    out: Out = Path("results"),
+    attack: Annotated[Names, typer.Option(help="Only these attacks.")] = None,
+    model: Annotated[Names, typer.Option(help="Only these victims.")] = None,
+    joined: Annotated[
+        bool, typer.Option("--side-by-side", help="One picture for all victims.")
+    ] = False,
+) -> None:
+    """Draw reconstruction grids from the records."""
+    from privbench.errors import UnknownName
+    from privbench.grid import save
+    from privbench.store import Store
+
+    store = Store(out)
+    records = _records(store)
+    for chosen, what in ((attack, "attack"), (model, "model")):
+        if not chosen:
+            continue
+        wanted = [one.strip() for text in chosen for one in text.split(",")]
+        known = {getattr(r.case, what).name for r in records} | {
+            getattr(r.case, what).label for r in records
+        }
+        for one in wanted:
+            if one not in known:
+                raise UnknownName(f"{what} with records", one, known)
+        records = [
+            r
+            for r in records
+            if {getattr(r.case, what).name, getattr(r.case, what).label} & set(wanted)
+        ]
+    console = _console()
+    for path in save(records, store, joined=joined):
+        console.print(f"Grid: {path}", soft_wrap=True)
+
+
+def _records(store: "Store") -> list["Record"]:
+    from privbench.errors import BadData
+
+    if not (records := list(store.records())):
+        raise BadData(
+            f"No records under {store.folder / 'cases'}. Run an attack first, such as "
+            "`privbench run --attack pe_ls --model vit_vanilla`, or name another --out."
+        )
+    return records
+
+
+def _print_board(console: "Console", table: "pd.DataFrame") -> None:
+    from privbench.console import board, notes
+
+    console.print(board(table))
+    for note in notes(table):
+        console.print(f"Note. {note}", highlight=False)
+
+
+def _console(*, error: bool = False) -> "Console":
+    from rich.console import Console
+
+    console = Console(stderr=error)
+    # A pipe or a log has no width of its own; eighty columns would break the table.
+    return console if console.is_terminal else Console(stderr=error, width=140)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence and exit code 2."""
+    try:
+        app()
+    except PrivbenchError as error:
+        _console(error=True).print(
+            f"Error: {error}", style="red", highlight=False, markup=False, soft_wrap=True
+        )
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _console(error=True).print("Stopped. The same command finishes what is missing.")
+        sys.exit(130)

@@ -1,0 +1,34 @@
+"""Dataset: private pictures for the client, with labels."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from jaxtyping import Int
+from torch import Tensor
+
+from privbench.component import Component
+from privbench.threat import Images
+
+
+class Dataset(Component, ABC):
+    """A numbered list of pictures."""
+
+    shelf: ClassVar[str] = "datasets"
+    root: Path | None = None
+    """The user's folder (--data-root); what it may hold is the data set's own affair."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return how many pictures there are."""
+
+    @abstractmethod
+    def load(
+        self, indices: Sequence[int], side: int, classes: int
+    ) -> tuple[Images, Int[Tensor, " b"]]:
+        """Return pictures of side x side pixels and their labels in 0 ... classes - 1.
+
+        Pictures without a label get their index modulo the number of classes, since a client
+        always has some label. Raises BadData when a picture or a label cannot be used.
+        """

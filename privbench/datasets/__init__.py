@@ -1,0 +1,1 @@
+"""Private pictures for the client: one file per data set."""

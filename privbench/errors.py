@@ -1,0 +1,49 @@
+"""The errors a user can cause, one or two sentences each."""
+
+import difflib
+from collections.abc import Iterable
+
+MOST_LISTED = 100
+
+
+class PrivbenchError(Exception):
+    """A user's mistake; printed without traceback, exit code 2."""
+
+
+class UnknownName(PrivbenchError, LookupError):
+    """No component, preset or setting has that name."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        choices = f" Known: {', '.join(names)}." if 0 < len(names) <= MOST_LISTED else ""
+        super().__init__(f"No {what} is called '{name}'.{hint}{choices}")
+
+
+class BadSetting(PrivbenchError, ValueError):
+    """A setting, option or preset has a value that it cannot take."""
+
+
+class BadData(PrivbenchError, ValueError):
+    """A picture, a label file or a folder cannot be used."""
+
+
+class BadWeights(PrivbenchError, ValueError):
+    """A weights file cannot be read or belongs to another model."""
+
+
+class UnsupportedModel(PrivbenchError):
+    """A backbone that this project cannot attack."""
+
+
+class NotGranted(PrivbenchError):
+    """An attack needs knowledge or a tensor that it does not get."""
+
+
+class NoDevice(PrivbenchError):
+    """The device asked for is not there."""
+
+
+class Unwritable(PrivbenchError, OSError):
+    """A folder cannot be written."""

@@ -1,0 +1,148 @@
+"""Records to a table: a pure function."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from privbench.case import UNDEFENDED, Record
+from privbench.stats import mean_interval
+
+KEYS = ("model", "weights", "weights_sha256", "defense", "attack", "dataset", "threat", "seed")
+DIGITS = 6
+
+Row = dict[str, Any]
+
+
+def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
+    """Return a row per victim, defense, attack, data set, threat model and seed.
+
+    For each metric: mean, 95 % bootstrap interval over images (_lo, _hi), the mean-color
+    picture's mean (_floor), the undefended victim's mean under the same attack (_control), and
+    how many scores reached the metric's cap (_exact). Failed and refused images are counted,
+    never left out in silence. Empty means not measured.
+    """
+    groups: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        groups[_key(record)].append(record)
+    newest = {key: _newest(group) for key, group in groups.items()}
+    rows = [dict(zip(KEYS, key, strict=True)) | _row(newest[key]) for key in sorted(newest)]
+    _add_controls(rows, newest)
+    table = pd.DataFrame(rows)
+    return (
+        table.reindex(columns=_columns(table.columns)) if rows else pd.DataFrame(columns=list(KEYS))
+    )
+
+
+def to_csv(table: pd.DataFrame) -> bytes:
+    """Text of the CSV file, numbers to six significant digits."""
+    return table.to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n").encode()
+
+
+def _key(record: Record) -> tuple[Any, ...]:
+    case = record.case
+    return (
+        case.model.label,
+        case.weights,
+        case.weights_sha256[:12],
+        case.defended,
+        case.attack.label,
+        case.dataset.label,
+        case.known,
+        case.seed,
+    )
+
+
+def _newest(group: list[Record]) -> list[Record]:
+    """Keep the records of the newest component versions; older ones no longer count."""
+
+    def versions(record: Record) -> tuple[int, ...]:
+        case = record.case
+        parts = (case.attack, case.model, case.dataset, *case.defense)
+        return tuple(part.version for part in parts)
+
+    latest = max(map(versions, group))
+    return [record for record in group if versions(record) == latest]
+
+
+def _row(group: list[Record]) -> Row:
+    done = [record for record in group if record.status == "done"]
+    row: Row = {
+        "n": _images(group, "done"),
+        "failed": _images(group, "failed"),
+        "refused": _images(group, "refused"),
+    }
+    for name, facts in _metrics(done).items():
+        values = _values(done, name)
+        row[name], row[f"{name}_lo"], row[f"{name}_hi"] = mean_interval(values)
+        row[f"{name}_floor"] = _mean(_floors(done, name))
+        if facts["cap"] is not None:
+            row[f"{name}_exact"] = sum(value >= facts["cap"] for value in values)
+    row["masked"] = _mean([m for record in done for m in record.masked or ()])
+    row["label_accuracy"] = _mean(
+        [record.label_accuracy for record in done if record.label_accuracy is not None]
+    )
+    row["objective"] = _mean([r.objective for r in done if r.objective is not None])
+    images = max(row["n"], 1)
+    row["seconds"] = sum(record.seconds or 0 for record in done) / images if done else None
+    row["gradient_calls"] = sum(record.gradient_calls for record in done) / images if done else None
+    notes = [record.error for record in group if record.error] + [
+        warning for record in done for warning in record.warnings
+    ]
+    row["notes"] = " | ".join(dict.fromkeys(notes))
+    return row
+
+
+def _images(group: list[Record], status: str) -> int:
+    return sum(len(record.case.images) for record in group if record.status == status)
+
+
+def _metrics(done: list[Record]) -> Mapping[str, Mapping[str, Any]]:
+    found: dict[str, Mapping[str, Any]] = {}
+    for record in done:
+        found |= {name: record.metrics[name] for name in record.scores}
+    return found
+
+
+def _values(done: list[Record], name: str) -> list[float]:
+    return [v for record in done for v in record.scores.get(name, ()) if v is not None]
+
+
+def _floors(done: list[Record], name: str) -> list[float]:
+    return [v for record in done for v in record.floor.get(name, ()) if v is not None]
+
+
+def _mean(values: list[Any]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _add_controls(rows: list[Row], newest: Mapping[tuple[Any, ...], list[Record]]) -> None:
+    """Put the undefended victim's means beside each row, where it was attacked alike."""
+    index = {_twin(row, row["model"], row["defense"]): row for row in rows}
+    for row, group in zip(rows, (newest[key] for key in sorted(newest)), strict=True):
+        case = group[0].case
+        names = _metrics([record for record in group if record.status == "done"])
+        control = index.get(_twin(row, case.control, UNDEFENDED))
+        for name in names:
+            row[f"{name}_control"] = control.get(name) if control else None
+
+
+def _twin(row: Row, model: str | None, defense: str) -> tuple[Any, ...]:
+    same = ("weights", "attack", "dataset", "threat", "seed")
+    return (model, defense, *(row[key] for key in same))
+
+
+def _columns(found: Iterable[str]) -> list[str]:
+    """Keys and counts first, then metric by metric, then cost."""
+    last = ["masked", "label_accuracy", "objective", "seconds", "gradient_calls", "notes"]
+    first = [*KEYS, "n", "failed", "refused"]
+    middle = sorted(set(found) - set(first) - set(last), key=_metric_order)
+    return [*first, *middle, *last]
+
+
+def _metric_order(column: str) -> tuple[str, int]:
+    for place, ending in enumerate(("_lo", "_hi", "_floor", "_control", "_exact"), 1):
+        if column.endswith(ending):
+            return column.removesuffix(ending), place
+    return column, 0

@@ -1,0 +1,44 @@
+"""Metric: judges a reconstruction against what the client kept."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from privbench.component import Component
+from privbench.threat import Images
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a reconstruction is compared with."""
+
+    images: Images
+    """The private pictures."""
+    fed: Images
+    """What the victim's network was fed: patches moved, if the defense moves them."""
+    moved: bool
+    """Whether the defense moves anything at all."""
+    patch: int
+    """Side of the victim's patches, in pixels."""
+
+
+class Metric(Component, ABC):
+    """One number per image, from pictures in [0, 1]."""
+
+    shelf: ClassVar[str] = "metrics"
+    higher_is_better: ClassVar[bool]
+    """Better for the attacker: a higher score leaks more."""
+    unit: ClassVar[str] = ""
+    cap: ClassVar[float | None] = None
+    """Scores at the cap are exact pictures; they are counted."""
+
+    def applies(self, target: Target) -> bool:
+        """Whether the score means anything for this target."""
+        return True
+
+    @abstractmethod
+    def score(self, found: Images, target: Target) -> Float[Tensor, " b"]:
+        """Score each image of a batch."""

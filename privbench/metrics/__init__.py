@@ -1,0 +1,1 @@
+"""Scores of a reconstruction against what the client kept: one file per metric."""

@@ -1,0 +1,19 @@
+"""Formulas that several metrics share."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from privbench.threat import Images
+
+CAP = 100.0  # dB: an error below what float32 resolves
+
+
+def squared_error(found: Images, truth: Images) -> Float[Tensor, " b"]:
+    """Mean squared error per image, after clamping both to [0, 1]."""
+    return (found.clamp(0, 1) - truth.clamp(0, 1)).square().mean(dim=(1, 2, 3))
+
+
+def decibels(mse: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """PSNR of a mean squared error, peak 1, at most the cap."""
+    return (-10 * torch.log10(mse)).clamp(max=CAP)

@@ -1,0 +1,37 @@
+"""Everything an attack may see."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Int
+from torch import Tensor
+
+from privbench.defense import Defense
+from privbench.threat import Draw, Images, Knowledge, Update
+from privbench.vit import ViT
+
+
+@dataclass(frozen=True)
+class PublicModel:
+    """The victim as the server knows it: weights and the defense's procedure, not its dice."""
+
+    vit: ViT
+    defense: Defense
+
+    def gradient(
+        self, images: Images, labels: Tensor, draw: Draw | None = None, differentiable: bool = True
+    ) -> dict[str, Tensor]:
+        """Gradient that a client would compute on these pictures, by parameter name."""
+        return self.defense.gradient(self.vit, images, labels, draw, differentiable)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything an attack may see; what is not granted is None or empty."""
+
+    model: PublicModel
+    update: Update
+    shape: tuple[int, int, int, int]
+    """Of the private batch: b, 3, h, w."""
+    knows: frozenset[Knowledge] = frozenset()
+    """What the threat model grants."""
+    labels: Int[Tensor, " b"] | None = None

@@ -1,0 +1,74 @@
+"""One atomic JSON per case, its images beside it."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from privbench.case import Case, Record
+from privbench.errors import Unwritable
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file so that a reader finds the old one or the new one, never half of it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise Unwritable(
+            f"Cannot write {path}: {error.strerror or error}. All earlier results are kept; "
+            "free the place or name another folder with --out, and run the same command again."
+        ) from None
+
+
+class Store:
+    """The records under a results folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, case: Case, suffix: str = ".json") -> Path:
+        """Place of a case's record, or of the picture beside it."""
+        key = case.key
+        return self.folder / "cases" / key[:2] / f"{key}{suffix}"
+
+    def check_writable(self) -> None:
+        """Fail now rather than after the first case (Unwritable)."""
+        probe = self.folder / "cases" / ".writable"
+        write(probe, b"")
+        probe.unlink(missing_ok=True)
+
+    def get(self, case: Case) -> Record | None:
+        """Return the record of a case, if there is a whole one."""
+        return read(self.path(case))
+
+    def put(self, record: Record, picture: bytes | None = None) -> None:
+        """Write the picture, then the record: a record is never without its picture."""
+        if picture is not None:
+            write(self.path(record.case, ".png"), picture)
+        write(self.path(record.case), record.to_json().encode())
+
+    def records(self) -> Iterator[Record]:
+        """All whole records, in an order that depends on their content alone."""
+        for path in sorted(self.folder.glob("cases/*/*.json")):
+            if (record := read(path)) is not None:
+                yield record
+
+
+def read(path: Path) -> Record | None:
+    """Read a record; None if there is none or the file is not one."""
+    try:
+        return Record.from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

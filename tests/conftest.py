@@ -1,0 +1,62 @@
+"""Victims and pictures that many tests share; small, and made in memory."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from privbench.client import share
+from privbench.component import make
+from privbench.dataset import Dataset
+from privbench.defense import Defense
+from privbench.observation import Observation
+from privbench.threat import Secret, ThreatModel
+from privbench.victim import Victim, load
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def victim() -> Callable[..., Victim]:
+    """A victim by name; shallow unless a test says otherwise."""
+
+    def build(name: str, defense: str = "none", **settings: Any) -> Victim:
+        return load(name, {"depth": 2} | settings, (make(Defense, defense, {}),), "init", CPU)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Callable[[int], tuple[Tensor, Tensor]]:
+    """The first pictures of the bundled CIFAR-10 sample, with labels."""
+    return lambda count: make(Dataset, "cifar10", {}).load(range(count), 32, 10)
+
+
+@pytest.fixture(scope="session")
+def shared(pictures: Callable[[int], tuple[Tensor, Tensor]]) -> Callable[..., Any]:
+    """A batch that a client has shared: what is seen, what is secret."""
+
+    def build(
+        victim: Victim, batch: int = 1, seed: int = 0, **threat: Any
+    ) -> tuple[Observation, Secret]:
+        images, labels = pictures(batch)
+        model = ThreatModel(batch_size=batch, **threat)
+        return share(victim, images, labels, model, (seed,))
+
+    return build
+
+
+def psnr(found: Tensor, truth: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB, of a whole batch."""
+    return float(-10 * torch.log10((found - truth).square().mean().clamp(min=1e-30)))
+
+
+def quiet(*progress: object) -> None:
+    """Ignore an attack's progress."""
+
+
+def cheap(names: list[str]) -> Mapping[str, int]:
+    """Settings that make any attack short."""
+    return {name: 2 for name in ("steps", "inner") if name in names}
