@@ -14,7 +14,7 @@ test-slow: .venv/.ready
 
 # Speed, as ratios against a peer in the same run.
 bench: .venv/.ready
-	$(BIN)/pytest tests/bench -m slow -s
+	$(BIN)/python -m tests.bench.speed
 
 check: .venv/.ready
 	$(BIN)/ruff check .

@@ -16,9 +16,10 @@ class DeepLeakage(Attack):
     """Squared gradient distance by L-BFGS over pixels and soft labels; knows nothing of masks."""
 
     paper: ClassVar[str] = "arXiv:1906.08935"
-    steps: Annotated[int, Field(ge=1)] = 300
-    """Outer steps of L-BFGS, as in the authors' code; each is up to `inner` evaluations."""
+    steps: Annotated[int, Field(ge=1)] = 22
+    """Outer steps; with `inner` this is the budget of `gradinv`. The authors' code takes 300."""
     inner: Annotated[int, Field(ge=1)] = 20
+    """L-BFGS iterations in each."""
     lr: Annotated[float, Field(gt=0)] = 1.0
     restarts: Annotated[int, Field(ge=1)] = 1
 

@@ -73,7 +73,7 @@ def _warnings(token: Tensor, rank: int, d: int, batch: int) -> list[str]:
             "minimum-norm mixture of them, not a picture of each."
         )
     if (token == 0).all(dim=1).any():
-        found.append("Some positions have no gradient (a mask): minimum-norm solution.")
+        found.append("Some positions have no gradient (masked or pruned): minimum-norm solution.")
     elif rank < n:
         why = f"{n} patches exceed width - 1 = {d - 1}" if n > d - 1 else "rank is missing"
         found.append(f"Rank {rank} of {n} ({why}): minimum-norm solution.")

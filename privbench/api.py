@@ -41,8 +41,8 @@ def execute(
     retry_failed: bool = False,
 ) -> list[Record]:
     """Run what is missing, write leaderboard.csv from all records, return those of this suite."""
-    store.check_writable()
     jobs = plan(suite, pick(device))
+    store.check_writable()
     try:
         return run_jobs(jobs, store, listener or Listener(), retry_failed)
     finally:

@@ -11,7 +11,7 @@ UNDEFENDED = "none"
 """Name of the defense on the update that leaves it as it is."""
 
 Status = Literal["done", "failed", "refused"]
-Scores = Mapping[str, list[float]]
+Scores = Mapping[str, list[float | None]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class Record:
     status: Status
     error: str | None = None
     scores: Scores = field(default_factory=dict)
-    """One value per image and metric, for the answer that the attacker would hand in."""
+    """One value per image and metric, for the answer that the attacker would hand in; None
+    stands for NaN and infinity."""
     floor: Scores = field(default_factory=dict)
     """The same for the victim's mean color, which needs no update."""
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -95,31 +96,41 @@ class Record:
     masked: tuple[int, ...] | None = None
     """Patches that the client's defense really treated, per image."""
     label_accuracy: float | None = None
-    report: Mapping[str, float] = field(default_factory=dict)
+    report: Mapping[str, float | None] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return text that `from_json` reads; NaN and infinity become null."""
-        content = {"schema": SCHEMA, "key": self.case.key} | asdict(self)
-        return json.dumps(_finite(content), indent=1, sort_keys=True, allow_nan=False)
+        content = _finite({"schema": SCHEMA, "key": self.case.key} | asdict(self))
+        content["sha256"] = _digest(content)
+        return json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> "Record":
         """Read what `to_json` wrote; anything else raises ValueError, KeyError or TypeError."""
         content = json.loads(text)
-        if content.pop("schema") != SCHEMA:
+        if not isinstance(content, dict) or content.pop("schema") != SCHEMA:
             raise ValueError("a record of another schema")
+        if content.pop("sha256") != _digest({"schema": SCHEMA} | content):
+            raise ValueError("a record that somebody edited")
         key = content.pop("key")
         case = content.pop("case")
         for name in ("model", "attack", "dataset"):
             case[name] = Part(**case[name])
         case["defense"] = tuple(Part(**part) for part in case["defense"])
         case["images"] = tuple(case["images"])
+        content["warnings"] = tuple(content["warnings"])
+        if content["masked"] is not None:
+            content["masked"] = tuple(content["masked"])
         record = cls(case=Case(**case), **content)
         if record.case.key != key:
             raise ValueError("a record whose key does not fit its content")
         return record
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _finite(value: Any) -> Any:

@@ -28,6 +28,9 @@ app = typer.Typer(
     ),
 )
 
+STOPPED = 130
+"""Exit code that typer makes of Ctrl-C."""
+
 Names = list[str] | None
 Out = Annotated[Path, typer.Option("--out", help="Results folder.", metavar="DIR")]
 
@@ -39,21 +42,21 @@ def run(
     ] = None,
     model: Annotated[Names, typer.Option(help="Victims; all combinations are run.")] = None,
     defense: Annotated[
-        Names, typer.Option(help="On the shared update; a+b stacks two. [default: none]")
+        Names, typer.Option(help="On the shared update; a+b stacks two. \\[default: none]")
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Private pictures. [default: the victim's own]")
+        str | None, typer.Option(help="Private pictures. \\[default: the victim's own]")
     ] = None,
     data_root: Annotated[
         Path | None, typer.Option(help="Folder that holds the data set.", metavar="PATH")
     ] = None,
     images: Annotated[
-        str | None, typer.Option(help="How many, or which: 3,5,7. [default: 8]", metavar="N")
+        str | None, typer.Option(help="How many, or which: 3,5,7. \\[default: 8]", metavar="N")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Images per update. [default: 1]", metavar="B")
+        int | None, typer.Option(help="Images per update. \\[default: 1]", metavar="B")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of client and attack. [default: 0]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of client and attack. \\[default: 0]")] = None,
     set_: Annotated[
         Names,
         typer.Option(
@@ -64,7 +67,7 @@ def run(
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="init, trained, or a safetensors file. [default: init]"),
+        typer.Option(help="init, trained, or a safetensors file. \\[default: init]"),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     out: Out = Path("results"),
@@ -208,6 +211,13 @@ def grid(
 def _records(store: "Store") -> list["Record"]:
     from privbench.errors import BadData
 
+    if broken := store.broken():
+        _console(error=True).print(
+            f"Note. {len(broken)} of the files under {store.folder / 'cases'} are torn or edited "
+            f"and do not count, first {broken[0].name}. The same run computes them anew.",
+            highlight=False,
+            soft_wrap=True,
+        )
     if not (records := list(store.records())):
         raise BadData(
             f"No records under {store.folder / 'cases'}. Run an attack first, such as "
@@ -227,9 +237,12 @@ def _print_board(console: "Console", table: "pd.DataFrame") -> None:
 def _console(*, error: bool = False) -> "Console":
     from rich.console import Console
 
-    console = Console(stderr=error)
+    # Names and messages are printed as they are: brackets and colons in them are no markup.
+    console = Console(stderr=error, markup=False, emoji=False)
     # A pipe or a log has no width of its own; eighty columns would break the table.
-    return console if console.is_terminal else Console(stderr=error, width=140)
+    if not console.is_terminal:
+        console.width = 140
+    return console
 
 
 def main() -> None:
@@ -237,10 +250,9 @@ def main() -> None:
     try:
         app()
     except PrivbenchError as error:
-        _console(error=True).print(
-            f"Error: {error}", style="red", highlight=False, markup=False, soft_wrap=True
-        )
+        _console(error=True).print(f"Error: {error}", style="red", highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        _console(error=True).print("Stopped. The same command finishes what is missing.")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == STOPPED:
+            _console(error=True).print("Stopped. The same command finishes what is missing.")
+        raise

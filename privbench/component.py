@@ -7,7 +7,7 @@ from importlib import import_module
 from inspect import isabstract
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from privbench.errors import BadSetting, UnknownName
 
@@ -22,6 +22,7 @@ class Component:
     """Where the method was published, e.g. "arXiv:2003.14053"."""
     version: ClassVar[int] = 1
     """Raise it when results change: old records then no longer count."""
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make every component a frozen, keyword-only dataclass."""

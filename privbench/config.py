@@ -57,7 +57,7 @@ def read_preset(kind: str, name: str) -> dict[str, Any]:
 def model_preset(name: str) -> Preset:
     """Return the preset of a victim; `timm:NAME` is any timm vision transformer, undefended."""
     if name.startswith("timm:"):
-        return Preset(summary=f"timm's {name[5:]}, undefended.", timm=name[5:])
+        return Preset(summary=f"timm's {name[5:]}, undefended.", timm=name[5:], control=name)
     try:
         return Preset(**read_preset("models", name))
     except ValidationError as error:

@@ -16,53 +16,54 @@ if TYPE_CHECKING:
 
 Row = Mapping[Any, Any]
 SHARED = ("weights", "defense", "dataset", "threat", "seed")
-SCORES = (("ssim", "SSIM", 3), ("lpips", "LPIPS", 3))
+FIGURES = (
+    ("floor", "psnr_floor", 1),
+    ("control", "psnr_control", 1),
+    ("matched", "psnr_matched", 1),
+    ("fed", "psnr_fed", 1),
+    ("SSIM", "ssim", 3),
+    ("LPIPS", "lpips", 3),
+    ("s", "seconds", 2),
+)
+MOST_NAMED = 3
+NO_CONTROL = (
+    "No undefended control among these results, so whether the attack works at all is unknown. "
+    "Add the control to --model, and none to --defense."
+)
 
 
 def board(table: "pd.DataFrame") -> Table:
     """Leaderboard rows for a terminal; what all rows share stands in the title."""
+    rows: list[Row] = table.to_dict("records")  # type: ignore[assignment]
     shared = [key for key in SHARED if len(set(table[key])) == 1]
-    title = ", ".join(f"{key} {table[key].iloc[0]}" for key in shared)
-    drawn = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    drawn.add_column("model", no_wrap=True)
-    for key in SHARED:
-        if key not in shared:
-            drawn.add_column(key)
-    drawn.add_column("attack")
-    for heading in (
-        "n",
-        "PSNR, dB (95 %)",
-        "floor",
-        "control",
-        "matched",
-        "fed",
-        "SSIM",
-        "LPIPS",
-        "s",
-    ):
+    labels = ["model", *(key for key in SHARED if key not in shared), "attack"]
+    figures = [figure for figure in FIGURES if any(_number(row, *figure[1:]) for row in rows)]
+    drawn = Table(
+        title=", ".join(f"{key} {rows[0][key]}" for key in shared),
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        pad_edge=False,
+    )
+    for heading in labels:
+        drawn.add_column(heading, overflow="fold", min_width=max(8, len(heading)))
+    for heading in ("n", "PSNR, dB (95 %)", *(heading for heading, _, _ in figures)):
         drawn.add_column(heading, justify="right", no_wrap=True)
-    for row in table.to_dict("records"):
-        others = [str(row[key]) for key in SHARED if key not in shared]
-        drawn.add_row(row["model"], *others, row["attack"], *_figures(row))
+    for row in rows:
+        scores = [_number(row, key, digits) for _, key, digits in figures]
+        drawn.add_row(*(str(row[key]) for key in labels), _count(row), _interval(row), *scores)
     return drawn
 
 
-def _figures(row: Row) -> list[str]:
-    count = str(row["n"])
-    if lost := row["failed"]:
-        count += f" (+{lost} failed)"
-    if row["refused"]:
-        return [f"0 (+{row['refused']} refused)", *[""] * 8]
-    interval = _number(row, "psnr", 1)
-    if _number(row, "psnr_lo", 1):
-        interval += f" ({_number(row, 'psnr_lo', 1)} to {_number(row, 'psnr_hi', 1)})"
-    return [
-        count,
-        interval,
-        *(_number(row, f"psnr_{name}", 1) for name in ("floor", "control", "matched", "fed")),
-        *(_number(row, name, digits) for name, _, digits in SCORES),
-        _number(row, "seconds", 2),
-    ]
+def _count(row: Row) -> str:
+    lost = row["failed"] + row["refused"]
+    return f"{row['n']} of {row['n'] + lost}" if lost else str(row["n"])
+
+
+def _interval(row: Row) -> str:
+    if not row["n"]:
+        return "refused" if row["refused"] else "failed"
+    mean, low, high = (_number(row, f"psnr{end}", 1) for end in ("", "_lo", "_hi"))
+    return f"{mean} ({low} to {high})" if low else mean
 
 
 def _number(row: Row, key: str, digits: int) -> str:
@@ -74,18 +75,21 @@ def notes(table: "pd.DataFrame") -> list[str]:
     """Sentences that a reader of the table must see, each with the rows that it concerns."""
     found: dict[str, list[str]] = {}
     for row in table.to_dict("records"):
-        where = f"{row['attack']} on {row['model']}"
+        defense = f" with {row['defense']}" if row["defense"] != UNDEFENDED else ""
+        where = f"{row['attack']} on {row['model']}{defense}"
         for note in str(row["notes"] or "").split(" | "):
             if note:
                 found.setdefault(note, []).append(where)
         control = row.get("psnr_control")
         if row["n"] and (control is None or control != control):
-            found.setdefault(
-                "No undefended control in these results: whether the attack works at all is "
-                "unknown. Add the control to --model.",
-                [],
-            ).append(where)
-    return [f"{', '.join(rows)}: {note}" for note, rows in found.items()]
+            found.setdefault(NO_CONTROL, []).append(where)
+    return [f"{_several(rows)}: {note}" for note, rows in found.items()]
+
+
+def _several(rows: list[str]) -> str:
+    named = list(dict.fromkeys(rows))
+    more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+    return ", ".join(named[:MOST_NAMED]) + more
 
 
 class Watch(Listener):
@@ -94,7 +98,7 @@ class Watch(Listener):
     def __init__(self, console: Console) -> None:
         self.console = console
         self.bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -144,5 +148,5 @@ def _name(case: Case) -> str:
 def _outcome(record: Record) -> str:
     if record.error:
         return f"{record.status}: {record.error}"
-    decibels = ", ".join(f"{value:.1f} dB" for value in record.scores["psnr"])
+    decibels = ", ".join(f"{v:.1f} dB" for v in record.scores["psnr"] if v is not None)
     return f"{decibels} in {record.seconds:.1f} s"

@@ -58,10 +58,16 @@ class Defense(Component):
         images: Images,
         labels: Tensor,
         draw: Draw | None,
+        *,
         differentiable: bool = False,
+        of: Iterable[str] | None = None,
     ) -> dict[str, Tensor]:
-        """Gradient of the mean cross-entropy by parameter name; labels are indices or shares."""
-        named = vit.trained()
+        """Gradient of the mean cross-entropy by parameter name; labels are indices or shares.
+
+        Of all trained parameters, or of those named; differentiable in the images if asked.
+        """
+        trained = vit.trained()
+        named = trained if of is None else {name: trained[name] for name in of}
         loss = cross_entropy(self.forward(vit, images, draw), labels)
         found = torch.autograd.grad(
             loss, list(named.values()), create_graph=differentiable, materialize_grads=True

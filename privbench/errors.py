@@ -17,7 +17,12 @@ class UnknownName(PrivbenchError, LookupError):
         names = sorted(known)
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         hint = f" Did you mean '{close[0]}'?" if close else ""
-        choices = f" Known: {', '.join(names)}." if 0 < len(names) <= MOST_LISTED else ""
+        if not names:
+            choices = " There are none: leave it out."
+        elif len(names) <= MOST_LISTED:
+            choices = f" Known: {', '.join(names)}."
+        else:
+            choices = "" if close else f" It is one of {len(names)}, such as '{names[0]}'."
         super().__init__(f"No {what} is called '{name}'.{hint}{choices}")
 
 

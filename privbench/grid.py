@@ -1,19 +1,28 @@
 """Reconstruction grids: rows are images, columns what was private, fed and found."""
 
+import hashlib
 import io
 import re
-import textwrap
+import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, pairwise
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from privbench.case import Record
+from privbench.case import Record, Scores
 from privbench.store import Store, write
 from privbench.strip import Pixels, read
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 MOST_ROWS = 8
-TILE, GAP, CAPTION, HEADING, MARGIN = 1.2, 0.08, 0.36, 1.24, 0.12  # inches
+LONGEST_NAME = 150
+TILE, GAP, CAPTION, MARGIN, NARROWEST = 1.2, 0.08, 0.36, 0.12, 4.5  # inches
+LEADING = 1.4 / 72  # inches between lines per point of font size
+SMALL, NORMAL, LARGE = 7.0, 8.0, 9.0  # points
 GREY = "#6b6b6b"
 
 
@@ -28,30 +37,35 @@ class Panel:
 
 
 def save(records: Iterable[Record], store: Store, *, joined: bool = False) -> list[str]:
-    """Draw one PNG per victim under grids/, or one for all of them; return the paths."""
+    """Draw one PNG per victim under grids/, or one for all of them; return the paths.
+
+    What was attacked under another data set, threat model or seed never shares a picture.
+    """
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        groups[_name(record)].append(record)
+        groups[_name(record, joined)].append(record)
     paths = []
-    for name, group in (
-        {"-".join(groups): list(chain(*groups.values()))} if joined else groups
-    ).items():
-        if panels := _panels(group, store):
-            path = store.folder / "grids" / f"{name if not joined else 'side-by-side'}.png"
-            write(path, draw(panels, _title(group)))
-            paths.append(str(path))
+    for name, group in groups.items():
+        stem = "side-by-side" if joined and len(groups) == 1 else name
+        path = store.folder / "grids" / f"{stem}.png"
+        write(path, draw(_panels(group, store), _title(group)))
+        paths.append(str(path))
     return paths
 
 
-def _name(record: Record) -> str:
-    """Return a file name that no label can turn into a path."""
+def _name(record: Record, joined: bool) -> str:
+    """Return a file name that no label can turn into a path, nor make too long for a disk."""
     case = record.case
-    parts = [case.model.label, case.weights, case.defended, case.dataset.label]
+    parts = ["side-by-side"] if joined else [case.model.label, case.weights, case.defended]
+    parts.append(case.dataset.label)
     if case.known != "knows nothing, batch 1":
         parts.append(case.known)
     if case.seed:
         parts.append(f"seed {case.seed}")
-    return "-".join(re.sub(r"[^A-Za-z0-9_.=+]+", "_", part).strip("_.") for part in parts)
+    name = "-".join(re.sub(r"[^A-Za-z0-9_.=+-]+", "_", part).strip("_.") for part in parts)
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[:LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _title(group: Sequence[Record]) -> str:
@@ -71,13 +85,13 @@ def _panels(group: Sequence[Record], store: Store) -> list[Panel]:
         victim = f"{case.model.label}\n{case.weights} weights, defense {case.defended}"
         mine = columns.setdefault(victim, {"": Panel("fed in", victim)})
         panel = mine.setdefault(case.attack.label, Panel(case.attack.label, victim))
-        path = store.path(case, ".png")
-        strips = read(path) if record.status == "done" and path.is_file() else None
+        strips = _strips(store.path(case, ".png")) if record.status == "done" else None
         for place, image in enumerate(case.images):
             if image not in images:
                 continue
             if strips is None:
-                panel.tiles[image], panel.captions[image] = None, record.status
+                panel.tiles[image] = None
+                panel.captions[image] = "no picture" if record.status == "done" else record.status
                 continue
             original.tiles[image], mine[""].tiles[image], panel.tiles[image] = (
                 row[place] for row in strips
@@ -87,74 +101,150 @@ def _panels(group: Sequence[Record], store: Store) -> list[Panel]:
     return [original, *(panel for victim in columns.values() for panel in victim.values())]
 
 
-def _caption(scores: Mapping[str, list[float]], place: int) -> str:
-    lines = [f"{scores['psnr'][place]:.1f} dB"]
-    if "psnr_fed" in scores:
-        lines.append(f"fed {scores['psnr_fed'][place]:.1f} dB")
-    return "\n".join(lines)
+def _strips(path: Path) -> list[list[Pixels]] | None:
+    """Return the rows of a case's picture; None where it is lost or torn."""
+    try:
+        return read(path)
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+def _caption(scores: Scores, place: int) -> str:
+    found = (("", scores.get("psnr")), ("fed ", scores.get("psnr_fed")))
+    values = [(which, row[place]) for which, row in found if row is not None]
+    return "\n".join(f"{which}{value:.1f} dB" for which, value in values if value is not None)
 
 
 def draw(panels: Sequence[Panel], title: str) -> bytes:
-    """Render panels as a PNG; every text has its own room, so none is clipped."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
-    images = sorted({image for panel in panels for image in panel.tiles})
-    breaks = [0.0]
-    for left, right in pairwise(panels):
-        breaks.append(breaks[-1] + TILE + (GAP if left.victim == right.victim else 4 * GAP))
-    width = max(breaks[-1] + TILE + 2 * MARGIN, 4.5)
-    top = HEADING
-    height = top + len(images) * (TILE + CAPTION) + MARGIN
-    figure = Figure(figsize=(width, height), dpi=160, facecolor="white")
-    FigureCanvasAgg(figure)
-    figure.text(MARGIN / width, 1 - 0.1 / height, title, va="top", fontsize=8, color=GREY)
-    for column, panel in enumerate(panels):
-        left = MARGIN + breaks[column]
-        middle = (left + TILE / 2) / width
-        figure.text(
-            middle,
-            1 - (top - 0.06) / height,
-            _wrap(panel.heading),
-            ha="center",
-            va="bottom",
-            fontsize=8,
-        )
-        for row, image in enumerate(images):
-            bottom = height - top - row * (TILE + CAPTION) - TILE
-            axes = figure.add_axes((left / width, bottom / height, TILE / width, TILE / height))
-            axes.set_xticks([])
-            axes.set_yticks([])
-            axes.spines[:].set_color("#d0d0d0")
-            if (tile := panel.tiles.get(image)) is not None:
-                axes.imshow(tile, interpolation="nearest")
-            caption = panel.captions.get(image, "")
-            figure.text(
-                middle,
-                (bottom - 0.05) / height,
-                caption,
-                ha="center",
-                va="top",
-                fontsize=7.5,
-                color=GREY,
-            )
-    for victim in dict.fromkeys(panel.victim for panel in panels if panel.victim):
-        columns = [i for i, panel in enumerate(panels) if panel.victim == victim]
-        start, end = MARGIN + breaks[columns[0]], MARGIN + breaks[columns[-1]] + TILE
-        name, _, detail = victim.partition("\n")
-        y = 1 - 0.34 / height
-        figure.text(start / width, y, name, va="top", fontsize=9, fontweight="bold")
-        figure.text(start / width, y - 0.17 / height, detail, va="top", fontsize=7, color=GREY)
-        line = 1 - (0.34 + 0.36) / height
-        figure.add_artist(
-            Line2D([start / width, end / width], [line, line], color="#b0b0b0", lw=0.8)
-        )
+    """Render panels as a PNG."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    with warnings.catch_warnings():
+        # a letter that the font lacks, as in a folder's name, is drawn as a box
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure(panels, title).savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
-def _wrap(heading: str) -> str:
-    """Break a long label before its settings."""
-    return "\n".join(textwrap.wrap(heading.replace("(", " ("), 17)[:3])
+@dataclass
+class _Sheet:
+    """A figure whose places are inches from the left and from the top."""
+
+    figure: "Figure"
+    width: float
+    height: float
+
+    def text(self, x: float, y: float, text: str, size: float, **style: str) -> None:
+        """Write; nothing in a label is mathematics."""
+        style = {"va": "top", "color": "black"} | style
+        place = (x / self.width, 1 - y / self.height)
+        self.figure.text(*place, text, fontsize=size, parse_math=False, **style)  # type: ignore[arg-type]
+
+    def tile(self, x: float, y: float, pixels: Pixels | None) -> None:
+        """Draw one picture, or an empty frame."""
+        bottom = 1 - (y + TILE) / self.height
+        axes = self.figure.add_axes(
+            (x / self.width, bottom, TILE / self.width, TILE / self.height), xticks=[], yticks=[]
+        )
+        axes.spines[:].set_color("#d0d0d0")
+        if pixels is not None:
+            axes.imshow(pixels, interpolation="nearest")
+
+
+def figure(panels: Sequence[Panel], title: str) -> "Figure":
+    """Lay panels out; every text is wrapped to its own room, so none is clipped."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    lefts = [MARGIN]
+    for left, right in pairwise(panels):
+        lefts.append(lefts[-1] + TILE + (GAP if left.victim == right.victim else 4 * GAP))
+    width = max(lefts[-1] + TILE + MARGIN, NARROWEST)
+    title = _wrap(title, width - 2 * MARGIN, NORMAL)
+    spans = _spans(panels, lefts)
+    headings = [_wrap(panel.heading, TILE, NORMAL) for panel in panels]
+    images = sorted({image for panel in panels for image in panel.tiles})
+    rule = MARGIN + _room(title, NORMAL) + max((s.room for s in spans), default=0.0) + 2 * GAP
+    top = rule + max(_room(heading, NORMAL) for heading in headings) + 2 * GAP
+    height = top + len(images) * (TILE + CAPTION) + MARGIN
+    sheet = _Sheet(Figure((width, height), dpi=160, facecolor="white"), width, height)
+    FigureCanvasAgg(sheet.figure)
+    sheet.text(MARGIN, MARGIN, title, NORMAL, color=GREY)
+    for span in spans:
+        span.draw(sheet, MARGIN + _room(title, NORMAL) + GAP, rule)
+    for left, panel, heading in zip(lefts, panels, headings, strict=True):
+        sheet.text(left + TILE / 2, top - GAP, heading, NORMAL, ha="center", va="bottom")
+        for row, image in enumerate(images):
+            y = top + row * (TILE + CAPTION)
+            sheet.tile(left, y, panel.tiles.get(image))
+            caption = panel.captions.get(image, "")
+            sheet.text(left + TILE / 2, y + TILE + 0.05, caption, SMALL, ha="center", color=GREY)
+    return sheet.figure
+
+
+@dataclass
+class _Span:
+    """The columns of one victim, and what stands above them."""
+
+    start: float
+    end: float
+    name: str
+    detail: str
+
+    @property
+    def room(self) -> float:
+        """Height of both texts."""
+        return _room(self.name, LARGE) + _room(self.detail, SMALL)
+
+    def draw(self, sheet: _Sheet, y: float, rule: float) -> None:
+        """Write name and detail from y on, and a line below."""
+        from matplotlib.lines import Line2D
+
+        sheet.text(self.start, y, self.name, LARGE, fontweight="bold")
+        sheet.text(self.start, y + _room(self.name, LARGE), self.detail, SMALL, color=GREY)
+        ends, line = [self.start / sheet.width, self.end / sheet.width], 1 - rule / sheet.height
+        sheet.figure.add_artist(Line2D(ends, [line, line], color="#b0b0b0", lw=0.8))
+
+
+def _spans(panels: Sequence[Panel], lefts: Sequence[float]) -> list[_Span]:
+    places: dict[str, list[float]] = defaultdict(list)
+    for panel, left in zip(panels, lefts, strict=True):
+        if panel.victim:
+            places[panel.victim].append(left)
+    spans = []
+    for victim, found in places.items():
+        start, end = found[0], found[-1] + TILE
+        name, _, detail = victim.partition("\n")
+        wrapped = _wrap(name, end - start, LARGE, "bold"), _wrap(detail, end - start, SMALL)
+        spans.append(_Span(start, end, *wrapped))
+    return spans
+
+
+def _room(text: str, size: float) -> float:
+    """Height in inches of a text of several lines."""
+    return (text.count("\n") + 1) * size * LEADING
+
+
+def _wrap(text: str, width: float, size: float, weight: str = "normal") -> str:
+    """Break a text into lines of at most so many inches."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(size=size, weight=weight)
+
+    def fits(line: str) -> bool:
+        points, _, _ = text_to_path.get_text_width_height_descent(line.strip(), font, ismath=False)
+        return points / 72 <= 0.96 * width  # hinting on the canvas may widen a line a little
+
+    lines = [""]
+    for piece in _pieces(text, fits):
+        if lines[-1] and not fits(lines[-1] + piece):
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.strip() for line in lines)
+
+
+def _pieces(text: str, fits: Callable[[str], bool]) -> Iterator[str]:
+    """Words, a label's name and its settings; smaller pieces only where a word is too long."""
+    for word in re.split(r"(?<= )|(?=\()", text):
+        for part in [word] if fits(word) else re.split(r"(?<=[-_=+.,/@])", word):
+            yield from [part] if fits(part) else part

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from typing import Any
 
 import pandas as pd
@@ -24,7 +25,8 @@ def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
     never left out in silence. Empty means not measured.
     """
     groups: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
-    for record in records:
+    # Sorted, because a bootstrap over the same scores in another order is another interval.
+    for record in sorted(records, key=lambda record: (record.case.images, record.case.key)):
         groups[_key(record)].append(record)
     newest = {key: _newest(group) for key, group in groups.items()}
     rows = [dict(zip(KEYS, key, strict=True)) | _row(newest[key]) for key in sorted(newest)]
@@ -80,10 +82,8 @@ def _row(group: list[Record]) -> Row:
         if facts["cap"] is not None:
             row[f"{name}_exact"] = sum(value >= facts["cap"] for value in values)
     row["masked"] = _mean([m for record in done for m in record.masked or ()])
-    row["label_accuracy"] = _mean(
-        [record.label_accuracy for record in done if record.label_accuracy is not None]
-    )
-    row["objective"] = _mean([r.objective for r in done if r.objective is not None])
+    row["label_accuracy"] = _mean(_known(record.label_accuracy for record in done))
+    row["objective"] = _mean(_known(record.objective for record in done))
     images = max(row["n"], 1)
     row["seconds"] = sum(record.seconds or 0 for record in done) / images if done else None
     row["gradient_calls"] = sum(record.gradient_calls for record in done) / images if done else None
@@ -106,11 +106,16 @@ def _metrics(done: list[Record]) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _values(done: list[Record], name: str) -> list[float]:
-    return [v for record in done for v in record.scores.get(name, ()) if v is not None]
+    return _known(v for record in done for v in record.scores.get(name, ()))
 
 
 def _floors(done: list[Record], name: str) -> list[float]:
-    return [v for record in done for v in record.floor.get(name, ()) if v is not None]
+    return _known(v for record in done for v in record.floor.get(name, ()))
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    """Leave out what a record's file shows as null: nothing, NaN and infinity."""
+    return [value for value in values if value is not None and isfinite(value)]
 
 
 def _mean(values: list[Any]) -> float | None:

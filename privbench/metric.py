@@ -34,6 +34,8 @@ class Metric(Component, ABC):
     unit: ClassVar[str] = ""
     cap: ClassVar[float | None] = None
     """Scores at the cap are exact pictures; they are counted."""
+    weights_sha256: ClassVar[str] = ""
+    """Of the network that the score comes from; tables must not mix them."""
 
     def applies(self, target: Target) -> bool:
         """Whether the score means anything for this target."""

@@ -1,5 +1,6 @@
 """Everything an attack may see."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jaxtyping import Int
@@ -18,10 +19,18 @@ class PublicModel:
     defense: Defense
 
     def gradient(
-        self, images: Images, labels: Tensor, draw: Draw | None = None, differentiable: bool = True
+        self,
+        images: Images,
+        labels: Tensor,
+        draw: Draw | None = None,
+        *,
+        of: Iterable[str] | None = None,
+        differentiable: bool = True,
     ) -> dict[str, Tensor]:
         """Gradient that a client would compute on these pictures, by parameter name."""
-        return self.defense.gradient(self.vit, images, labels, draw, differentiable)
+        return self.defense.gradient(
+            self.vit, images, labels, draw, differentiable=differentiable, of=of
+        )
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def _cases(
     vit = subject.victim.model.vit
     size = suite.batch_size
     for start in range(0, len(suite.indices), size):
-        chosen = suite.indices[start : start + size]
+        chosen = tuple(suite.indices[start : start + size])
         images, labels = shelf[1].load(chosen, vit.side, vit.classes)
         digest = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
         for part, attack in attacks:

@@ -11,12 +11,13 @@ from privbench import checks, strip
 from privbench.case import Record, Scores
 from privbench.client import generator, share
 from privbench.component import make, names
-from privbench.environment import describe
+from privbench.environment import describe, spread
 from privbench.listener import Listener
 from privbench.metric import Metric, Target
 from privbench.plan import Job
 from privbench.store import Store
 from privbench.threat import Images, Reconstruction, Secret
+from privbench.victim import Victim
 
 
 def run(
@@ -45,35 +46,40 @@ def run(
 def _attempt(
     job: Job, metrics: Mapping[str, Metric], listener: Listener
 ) -> tuple[Record, bytes | None]:
-    """Run one job; an error of the attack is part of the record."""
+    """Run one job; an error on the way is part of the record."""
     if job.refusal is not None:
         return Record(job.case, "refused", error=job.refusal), None
     victim = job.victim()
-    device = victim.model.vit.mean.device
-    environment = describe(device)
+    environment = describe(victim.model.vit.mean.device)
+    size = victim.model.vit.positions.numel()
     try:
-        seen, secret = share(
-            victim,
-            job.images.to(device),
-            job.labels.to(device),
-            job.threat,
-            (job.case.seed, job.case.images_sha256),
-        )
-        rng = generator("attack", job.case.seed, job.case.images_sha256)
-        start = time.perf_counter()
-        answer = job.attack.reconstruct(seen, rng, listener.ticks)
-        seconds = time.perf_counter() - start
-        _demand(answer.images, seen.shape)
+        with spread(size * len(job.images)):
+            return _attacked(job, victim, metrics, listener, environment)
     except Exception as error:  # whatever an attack may raise, its case is a row in the table
-        return (
-            Record(
-                job.case,
-                "failed",
-                error=f"{type(error).__name__}: {error}",
-                environment=environment,
-            ),
-            None,
-        )
+        reason = f"{type(error).__name__}: {error}"
+        return Record(job.case, "failed", error=reason, environment=environment), None
+
+
+def _attacked(
+    job: Job,
+    victim: Victim,
+    metrics: Mapping[str, Metric],
+    listener: Listener,
+    environment: Mapping[str, str],
+) -> tuple[Record, bytes]:
+    device = victim.model.vit.mean.device
+    seen, secret = share(
+        victim,
+        job.images.to(device),
+        job.labels.to(device),
+        job.threat,
+        (job.case.seed, job.case.images_sha256),
+    )
+    rng = generator("attack", job.case.seed, job.case.images_sha256)
+    start = time.perf_counter()
+    answer = job.attack.reconstruct(seen, rng, listener.ticks)
+    seconds = time.perf_counter() - start
+    _demand(answer.images, seen.shape)
     order = _align(answer.images, secret.images)
     answer = replace(answer, images=answer.images[order])
     flat = victim.model.vit.mean.expand(seen.shape)
@@ -104,6 +110,8 @@ def _attempt(
 def _demand(images: Images, shape: tuple[int, int, int, int]) -> None:
     if tuple(images.shape) != shape:
         raise ValueError(f"the answer has shape {tuple(images.shape)} instead of {shape}")
+    if images.dtype != torch.float32 or images.requires_grad:
+        raise ValueError("the answer is not a detached float32 tensor")
     if not torch.isfinite(images).all():
         raise ValueError("the answer holds NaN or infinity")
     if images.min() < 0 or images.max() > 1:
@@ -134,6 +142,7 @@ def _facts(metric: Metric) -> dict[str, object]:
         "higher_is_better": metric.higher_is_better,
         "cap": metric.cap,
         "version": metric.version,
+        "weights_sha256": metric.weights_sha256,
     }
 
 

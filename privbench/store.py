@@ -1,9 +1,9 @@
 """One atomic JSON per case, its images beside it."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 from privbench.case import Case, Record
 from privbench.errors import Unwritable
@@ -13,20 +13,20 @@ def write(path: Path, content: bytes) -> None:
     """Write a file so that a reader finds the old one or the new one, never half of it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        part = path.with_name(f".{uuid4().hex}.part")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with part.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).replace(path)
+            part.replace(path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise Unwritable(
             f"Cannot write {path}: {error.strerror or error}. All earlier results are kept; "
-            "free the place or name another folder with --out, and run the same command again."
+            "make room or name another folder with --out, and run the same command again."
         ) from None
 
 
@@ -59,16 +59,22 @@ class Store:
 
     def records(self) -> Iterator[Record]:
         """All whole records, in an order that depends on their content alone."""
-        for path in sorted(self.folder.glob("cases/*/*.json")):
+        for path in self._files():
             if (record := read(path)) is not None:
                 yield record
 
+    def broken(self) -> list[Path]:
+        """Files that ought to be records but are torn, foreign or edited."""
+        return [path for path in self._files() if read(path) is None]
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("cases/*/*.json"))
+
 
 def read(path: Path) -> Record | None:
-    """Read a record; None if there is none or the file is not one."""
+    """Read a record; None if there is none, or the file is not the one that its name says."""
     try:
-        return Record.from_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
+        record = Record.from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return record if record.case.key == path.stem else None

@@ -1,6 +1,6 @@
 """A suite: which attacks meet which victims, on which pictures."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,7 +45,7 @@ def _indices(value: Any) -> Any:
 
 
 Entries = Annotated[tuple[Entry, ...], BeforeValidator(_entries), Field(min_length=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 Index = Annotated[int, Field(ge=0)]
 
 
@@ -71,9 +71,9 @@ class Suite(BaseModel):
     """SECTION.KEY=VALUE, as with --set."""
 
     @property
-    def indices(self) -> tuple[int, ...]:
+    def indices(self) -> Sequence[int]:
         """Numbers of the pictures."""
-        return tuple(range(self.images)) if isinstance(self.images, int) else self.images
+        return range(self.images) if isinstance(self.images, int) else self.images
 
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
@@ -85,9 +85,9 @@ class Suite(BaseModel):
         """Combine a suite file with options that win over it; assignments add up."""
         base = read_suite(file) if file else {}
         given = {key: value for key, value in options.items() if value not in (None, [], ())}
-        given["set"] = [*base.get("set", []), *given.pop("set", [])]
+        given["set"] = [*_listed(base.get("set")), *_listed(given.get("set"))]
         try:
-            suite = cls(**base | given)
+            suite = cls.model_validate(base | given)
         except ValidationError as error:
             raise BadSetting(_explain(error)) from None
         if not suite.indices:
@@ -101,17 +101,29 @@ class Suite(BaseModel):
         return suite
 
 
+def _listed(assignments: Any) -> list[Any]:
+    if isinstance(assignments, str | None):
+        return [assignments] if assignments else []
+    if not isinstance(assignments, list | tuple):
+        raise BadSetting("`set` is a list of SECTION.KEY=VALUE, such as [attack.steps=500].")
+    return list(assignments)
+
+
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     field = str(first["loc"][0]) if first["loc"] else ""
     if first["type"] == "missing":
         return f"Nothing says which {field} to run. Add --{field} NAME or a suite file that does."
+    if first["type"] == "too_short":
+        return f"Nothing says which {field} to run. Add --{field} NAME."
+    if first["type"] == "extra_forbidden" and len(first["loc"]) > 1:
+        return str(UnknownName(f"field of {field}", str(first["loc"][-1]), Entry.model_fields))
     if first["type"] == "extra_forbidden":
         known = [f.alias or name for name, f in Suite.model_fields.items()]
         return str(UnknownName("suite field", field, known))
     if field == "images":
         return (
-            f"--images is a number from 1 on, or picture numbers such as 3,5,7; "
+            "--images is a number from 1 on, or picture numbers such as 3,5,7; "
             f"not {first['input']!r}."
         )
     return complaint("suite", error)
@@ -130,12 +142,14 @@ def read_suite(name: str) -> dict[str, Any]:
             f"{', '.join(preset_names('suites'))}."
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError):
-        raise BadSetting(f"Suite file '{name}' is not YAML.") from None
+        raise BadSetting(
+            f"Suite file '{name}' is not YAML. Write lines such as `attack: [mean, pe_ls]`."
+        ) from None
     if not isinstance(content, dict):
         raise BadSetting(
             f"Suite file '{name}' holds no mapping; begin with `attack:` and `model:`."
         )
-    return content
+    return {key: value for key, value in content.items() if value is not None}
 
 
 def distribute(

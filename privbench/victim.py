@@ -60,8 +60,7 @@ def load(
             raise UnknownName(f"setting of {name}", key, known)
     architecture = {key: settings.get(key, value) for key, value in preset.architecture.items()}
     seed = settings.get("init_seed", preset.init_seed)
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise BadSetting(f"{name}: init_seed is a whole number, not {seed!r}.")
+    _check(name, architecture, seed)
     changes = {k: v for k, v in settings.items() if k not in (*architecture, "init_seed")}
     scheme = make(Defense, preset.scheme, dict(preset.settings) | changes)
     vit = _build(preset, name, architecture, seed)
@@ -77,6 +76,21 @@ def load(
     )
 
 
+def _check(name: str, architecture: Mapping[str, Any], seed: Any) -> None:
+    for key, value, least in [
+        *((k, v, 1) for k, v in architecture.items()),
+        ("init_seed", seed, 0),
+    ]:
+        if type(value) is not int or not least <= value < 2**63:
+            raise BadSetting(f"{name}: {key} is a whole number from {least} on, not {value!r}.")
+    side, patch = architecture.get("img_size", 0), architecture.get("patch_size", 1)
+    if side % patch:
+        raise BadSetting(
+            f"{name}: patches of {patch} px do not divide pictures of {side} px; "
+            f"set img_size to a multiple of patch_size, such as {max(side // patch, 1) * patch}."
+        )
+
+
 def _build(preset: Preset, name: str, architecture: Mapping[str, Any], seed: int) -> ViT:
     # timm draws its weights from torch's global generator; the fork keeps that to itself.
     with torch.random.fork_rng(devices=[]):
@@ -87,9 +101,8 @@ def _build(preset: Preset, name: str, architecture: Mapping[str, Any], seed: int
             try:
                 backbone = VisionTransformer(**architecture)
             except (AssertionError, RuntimeError, TypeError, ZeroDivisionError) as error:
-                raise BadSetting(
-                    f"{name} cannot be built with {dict(architecture)}: {error}"
-                ) from None
+                wishes = ", ".join(f"{key} {value}" for key, value in architecture.items())
+                raise BadSetting(f"{name} cannot be built with {wishes}: {error}.") from None
             return ViT(backbone, preset.mean, preset.std)
         if preset.timm not in (known := timm.list_models()):
             raise UnknownName("timm model", preset.timm, known)
@@ -110,12 +123,17 @@ def _fill(vit: ViT, name: str, weights: str) -> None:
                 f"No trained weights come with {name} yet. Use `--weights init`, or name a "
                 "safetensors file."
             )
+    if not path.is_file():
+        raise BadWeights(
+            f"There is no weights file '{weights}'. Name a safetensors file, or use "
+            "`--weights init`."
+        )
     try:
         found = safetensors.torch.load_file(path)
     except (OSError, SafetensorError) as error:
         raise BadWeights(
-            f"'{weights}' cannot be read as safetensors ({type(error).__name__}). Name a file in "
-            "that format, or use `--weights init`."
+            f"'{weights}' cannot be read as safetensors: {error}. Name a file in that format, or "
+            "use `--weights init`."
         ) from None
     state = vit.state_dict()
     wrong = [key for key in sorted(state.keys() | found.keys()) if not _fits(key, state, found)]

@@ -14,7 +14,7 @@ from torchvision.datasets import CIFAR10
 
 from privbench.component import make, names
 from privbench.dataset import Dataset
-from privbench.errors import BadData, PrivbenchError
+from privbench.errors import BadData, BadSetting, PrivbenchError
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 TABLE = "file,label\na/0.png,3\nb/0.jpg,4\nroot.png,1\n"
@@ -195,3 +195,8 @@ def test_impossible_wish_is_refused(complaint: str, album: Path) -> None:
     name, settings, side, classes = REFUSALS[complaint]
     with pytest.raises(PrivbenchError, match=complaint):
         make(Dataset, name, settings).load([0], side, classes)
+
+
+def test_photos_reads_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match="reads no folder"):
+        make(Dataset, "photos", {"root": tmp_path}).load([0], 32, 10)

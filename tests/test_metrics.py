@@ -1,5 +1,6 @@
 """Metrics agree with their references and judge in the direction that they declare."""
 
+import hashlib
 import socket
 import warnings
 from importlib.resources import files
@@ -197,3 +198,8 @@ def test_too_small_a_picture_is_left_unscored(name: str, side: int) -> None:
     assert judge.score(smooth(1, side), target(smooth(1, side, seed=1))).isfinite().all()
     assert judge.applies(target(smooth(1, side)))
     assert not judge.applies(target(smooth(1, side - 1)))
+
+
+def test_the_trunk_is_the_one_that_records_name() -> None:
+    trunk = (files("privbench.assets") / "alexnet_features.safetensors").read_bytes()
+    assert hashlib.sha256(trunk).hexdigest() == metric("lpips").weights_sha256

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from privbench.dataset import Dataset
 from privbench.datasets._pictures import as_tensor, check_indices, open_rgb, square
-from privbench.errors import BadData
+from privbench.errors import BadData, BadSetting
 from privbench.threat import Images
 
 
@@ -50,6 +50,11 @@ class Photos(Dataset):
         self, indices: Sequence[int], side: int, classes: int
     ) -> tuple[Images, Int[Tensor, " b"]]:
         """Return center crops; a label is the index modulo the number of classes."""
+        if self.root is not None:
+            raise BadSetting(
+                "photos comes with scikit-image and reads no folder. Leave --data-root out, or "
+                "choose --dataset folder for your own pictures."
+            )
         check_indices("photos", indices, len(self))
         pictures = [read(PHOTOS[index].file, side) for index in indices]
         return torch.stack(pictures), torch.tensor([index % classes for index in indices])

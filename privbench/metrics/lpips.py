@@ -14,6 +14,7 @@ from torch import Tensor
 from privbench.metric import Metric, Target
 from privbench.threat import Images
 
+TRUNK = "9f97fd313f4da83dbe6bbfbe6effca1241de9edfcd7c53386261ed9697286dd9"
 SMALLEST = 31  # AlexNet's second pooling leaves nothing of a smaller picture
 
 
@@ -25,6 +26,7 @@ class LPIPS(Metric):
 
     paper: ClassVar[str] = "arXiv:1801.03924"
     higher_is_better: ClassVar[bool] = False
+    weights_sha256: ClassVar[str] = TRUNK
 
     def applies(self, target: Target) -> bool:
         """Whether the network has features of pictures this small."""

@@ -5,7 +5,6 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import conv2d
 
 from privbench.metric import Metric, Target
 from privbench.threat import Images
@@ -43,8 +42,13 @@ class SSIM(Metric):
 
 def local_mean(images: Images) -> Float[Tensor, "b 3 u v"]:
     """Gaussian mean of each neighborhood that lies inside the picture."""
-    offsets = torch.arange(WINDOW, dtype=images.dtype, device=images.device) - WINDOW // 2
-    weights = torch.exp(-offsets.square() / (2 * SIGMA**2))
-    weights = (weights / weights.sum()).expand(images.shape[1], 1, 1, -1)  # separable
-    across = conv2d(images, weights, groups=images.shape[1])
-    return conv2d(across, weights.mT, groups=images.shape[1])
+    h, w = images.shape[-2:]
+    return window(images, h) @ images @ window(images, w).T
+
+
+def window(images: Images, size: int) -> Float[Tensor, "u size"]:
+    """Row i weighs the pixels i ... i + 10 of a line; as a matrix it beats a convolution here."""
+    offsets = torch.arange(size, dtype=images.dtype, device=images.device)
+    distance = offsets - WINDOW // 2 - offsets[: size - WINDOW + 1, None]
+    weights = torch.exp(-distance.square() / (2 * SIGMA**2)) * (distance.abs() <= WINDOW // 2)
+    return weights / weights.sum(1, keepdim=True)

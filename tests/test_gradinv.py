@@ -1,0 +1,69 @@
+"""The positive control: gradient matching returns pictures where nothing is defended."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from privbench.attack import Attack
+from privbench.attacks._matching import TokenRows, cosine, relative, squared, total_variation
+from privbench.client import generator
+from privbench.component import make
+from tests.conftest import psnr, quiet
+
+
+def test_it_beats_the_floor_by_far_on_the_undefended_victim(victim, shared):
+    seen, secret = shared(victim("vit_vanilla", depth=6))
+    floor = psnr(seen.model.vit.mean.expand(seen.shape), secret.images)
+    answer = make(Attack, "gradinv", {"steps": 110}).reconstruct(seen, generator("a"), quiet)
+    assert psnr(answer.images, secret.images) > floor + 5
+
+
+def test_on_a_masked_victim_what_is_not_masked_comes_back(victim, shared):
+    from privbench.patches import cut
+
+    seen, secret = shared(victim("vit_mjp", depth=6))
+    answer = make(Attack, "gradinv", {"steps": 110}).reconstruct(seen, generator("a"), quiet)
+    free = ~secret.draw.mask[0]
+    floor = psnr(seen.model.vit.mean.expand(seen.shape), secret.fed)
+    assert psnr(cut(answer.images, 4)[0, free], cut(secret.fed, 4)[0, free]) > floor + 5
+
+
+@pytest.mark.parametrize("distance", [squared, cosine, relative])
+def test_a_distance_is_zero_at_the_shared_gradient_and_not_beside_it(distance):
+    shared = {"a": torch.randn(4, 3), "b": torch.randn(5)}
+    beside = {name: tensor + 0.1 * torch.randn_like(tensor) for name, tensor in shared.items()}
+    assert float(distance(shared, shared)) == pytest.approx(0, abs=1e-6)
+    assert float(distance(beside, shared)) > 1e-4
+
+
+@given(factor=st.floats(1e-3, 1e3))
+def test_cosine_ignores_a_common_factor(factor):
+    shared = {"a": torch.arange(1.0, 7).view(2, 3), "b": torch.ones(4)}
+    scaled = {name: factor * tensor for name, tensor in shared.items()}
+    assert float(cosine(scaled, shared)) == pytest.approx(0, abs=1e-5)
+
+
+def test_token_rows_see_what_a_norm_does_not():
+    """A change beside the main direction counts in units of that row's own remainder."""
+    rng = torch.Generator().manual_seed(0)
+    common = torch.randn(16, generator=rng)
+    rows = common + 0.01 * torch.randn(8, 16, generator=rng)
+    other = common + 0.01 * torch.randn(8, 16, generator=rng)
+    gap = (rows - other).square().sum() / rows.square().sum()
+    assert float(gap) < 1e-3
+    assert float(TokenRows(rows).distance(other)) > 1
+    assert float(TokenRows(rows).distance(rows)) == 0
+
+
+def test_rows_without_gradient_say_nothing():
+    rows = torch.randn(6, 8)
+    rows[[1, 4]] = 0
+    changed = rows.clone()
+    changed[[1, 4]] = 5
+    assert float(TokenRows(rows).distance(changed)) == 0
+
+
+def test_total_variation_of_a_ramp_is_its_slope():
+    ramp = torch.arange(8.0).view(1, 1, 1, 8).expand(1, 3, 8, 8)
+    assert float(total_variation(ramp)) == pytest.approx(1)
