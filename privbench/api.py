@@ -21,6 +21,7 @@ def run(
     *,
     out: str | Path = "results",
     device: str = "auto",
+    jobs: int | None = None,
     suite: str | None = None,
     **options: Any,
 ) -> pd.DataFrame:
@@ -30,7 +31,7 @@ def run(
     weights, and set=["attack.steps=500"]. Records go to out and are not computed twice.
     """
     chosen = Suite.build({"attack": attack, "model": model, **options}, suite)
-    return leaderboard(execute(chosen, Store(Path(out)), device))
+    return leaderboard(execute(chosen, Store(Path(out)), device, at_once=jobs))
 
 
 def execute(
@@ -38,12 +39,16 @@ def execute(
     store: Store,
     device: str = "auto",
     listener: Listener | None = None,
+    *,
     retry_failed: bool = False,
+    at_once: int | None = None,
 ) -> list[Record]:
     """Run what is missing, write leaderboard.csv from all records, return those of this suite."""
-    jobs = plan(suite, pick(device))
+    planned = plan(suite, pick(device))
     store.check_writable()
     try:
-        return run_jobs(jobs, store, listener or Listener(), retry_failed)
+        return run_jobs(
+            planned, store, listener or Listener(), retry_failed=retry_failed, at_once=at_once
+        )
     finally:
         write(store.folder / "leaderboard.csv", to_csv(leaderboard(store.records())))

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 SCHEMA = 1
@@ -54,7 +55,7 @@ class Case:
     threat: Mapping[str, Any]
     seed: int
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Content hash of all that decides the answer; labels decide nothing."""
         content: dict[str, Any] = asdict(self) | {"schema": SCHEMA}

@@ -70,6 +70,12 @@ def run(
         typer.Option(help="init, trained, or a safetensors file. \\[default: init]"),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            help="Cases at once. \\[default: one a core if they are small]", metavar="N", min=1
+        ),
+    ] = None,
     out: Out = Path("results"),
     suite: Annotated[
         str | None, typer.Option(help="A bundled suite or a YAML file.", metavar="FILE")
@@ -104,7 +110,7 @@ def run(
 
     store = Store(out)
     with Watch(console) as watch:
-        records = execute(chosen, store, device, watch, retry_failed)
+        records = execute(chosen, store, device, watch, retry_failed=retry_failed, at_once=jobs)
     with console.status("drawing"):
         grids = save(records, store)
         if len(grids) > 1:

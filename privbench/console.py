@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from privbench.case import UNDEFENDED, Case, Record
@@ -107,7 +114,7 @@ class Watch(Listener):
             transient=True,
         )
         self.cases = self.bars.add_task("cases", total=None)
-        self.steps = self.bars.add_task("", total=None, visible=False)
+        self.flying: dict[str, TaskID] = {}
 
     def __enter__(self) -> "Watch":
         """Start drawing."""
@@ -125,16 +132,18 @@ class Watch(Listener):
             self.console.print(f"{kept} of {cases} cases are on record already.")
 
     def begins(self, case: Case) -> None:
-        """Name the case in flight."""
-        self.bars.reset(self.steps, description=_name(case), visible=True, total=None)
+        """Draw a bar for the case."""
+        self.flying[case.key] = self.bars.add_task(_name(case), total=None)
 
-    def ticks(self, done: int, steps: int, objective: float) -> None:
-        """Move the lower bar."""
-        self.bars.update(self.steps, completed=done, total=steps)
+    def ticks(self, case: Case, done: int, steps: int, objective: float) -> None:
+        """Move the case's bar."""
+        self.bars.update(self.flying[case.key], completed=done, total=steps)
 
     def ends(self, record: Record) -> None:
-        """Move the upper bar."""
+        """Move the upper bar, remove the case's own."""
         self.bars.advance(self.cases)
+        if (bar := self.flying.pop(record.case.key, None)) is not None:
+            self.bars.remove_task(bar)
         if not self.console.is_terminal:
             self.console.print(f"{_name(record.case)}: {_outcome(record)}", highlight=False)
 

@@ -28,17 +28,21 @@ def device(name: str) -> torch.device:
 
 
 @contextmanager
-def spread(numbers_per_layer: int) -> Iterator[None]:
-    """Run on one core what is too small to share: there, waiting for each other costs more.
+def lanes(where: torch.device, numbers_per_layer: int, wish: int | None) -> Iterator[int]:
+    """Yield how many cases run at once, each on its share of the cores.
 
-    On a busy computer it costs up to ten times more (measured at 32 px), hence this is no option.
+    By default one a core where a case is too small to be worth sharing: there, cores that wait
+    for each other cost more than they bring (on a busy computer up to ten times more, measured
+    at 32 px). Larger cases, and all on an accelerator, run one by one.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if numbers_per_layer < WORTH_SHARING else before)
+    cores = torch.get_num_threads()
+    small = where.type == "cpu" and numbers_per_layer < WORTH_SHARING
+    count = wish or (cores if small else 1)
+    torch.set_num_threads(1 if small else max(1, cores // count))
     try:
-        yield
+        yield count
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(cores)
 
 
 def describe(where: torch.device) -> dict[str, str]:

@@ -4,7 +4,10 @@ from privbench.case import Case, Record
 
 
 class Listener:
-    """Hears everything and shows nothing; a subclass shows it."""
+    """Hears everything and shows nothing; a subclass shows it.
+
+    Cases that run at once call from threads of their own.
+    """
 
     def planned(self, cases: int, kept: int) -> None:
         """Hear how many cases there are, and how many of them have a record already."""
@@ -12,8 +15,8 @@ class Listener:
     def begins(self, case: Case) -> None:
         """Hear that a case starts."""
 
-    def ticks(self, done: int, steps: int, objective: float) -> None:
-        """Hear how far the attack in flight is."""
+    def ticks(self, case: Case, done: int, steps: int, objective: float) -> None:
+        """Hear how far an attack in flight is."""
 
     def ends(self, record: Record) -> None:
         """Hear what came of a case."""

@@ -31,6 +31,8 @@ class Job:
     """A case and all that it takes to run it."""
 
     case: Case
+    cell: int
+    """Jobs of one cell have one victim and follow each other."""
     attack: Attack
     threat: ThreatModel
     images: Images
@@ -72,7 +74,9 @@ def plan(suite: Suite, device: torch.device) -> list[Job]:
         )
         for case, attack, images, labels in _cases(suite, subject, attacks, shelf, threat):
             refusal = _refusal(attack, case.attack.name, threat, victim(number))
-            job = Job(case, attack, threat, images, labels, partial(victim, number), refusal)
+            job = Job(
+                case, number, attack, threat, images, labels, partial(victim, number), refusal
+            )
             jobs.setdefault(case.key, job)
     found = list(jobs.values())
     if all(job.refusal for job in found):

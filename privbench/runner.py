@@ -1,8 +1,11 @@
 """Jobs to records: resumes, isolates failures, scores."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
+from itertools import groupby
+from threading import Event, Lock
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -11,100 +14,144 @@ from privbench import checks, strip
 from privbench.case import Record, Scores
 from privbench.client import generator, share
 from privbench.component import make, names
-from privbench.environment import describe, spread
+from privbench.environment import describe, lanes
 from privbench.listener import Listener
 from privbench.metric import Metric, Target
+from privbench.observation import Observation
 from privbench.plan import Job
 from privbench.store import Store
 from privbench.threat import Images, Reconstruction, Secret
 from privbench.victim import Victim
 
 
+class Stopped(Exception):
+    """Ends an attack in flight when the run is over."""
+
+
 def run(
-    jobs: Sequence[Job], store: Store, listener: Listener, retry_failed: bool = False
+    jobs: Sequence[Job],
+    store: Store,
+    listener: Listener,
+    *,
+    retry_failed: bool = False,
+    at_once: int | None = None,
 ) -> list[Record]:
     """Run what has no record yet; return the records of all jobs, in their order.
 
-    A crashed attack is a failed record; the other cases go on. Raises Unwritable.
+    Several cases may run at once, in threads; no answer depends on it. A crashed attack is a
+    failed record; the other cases go on. Raises Unwritable.
     """
-    metrics = {name: make(Metric, name, {}) for name in names(Metric.shelf)}
     known = {job.case.key: store.get(job.case) for job in jobs}
     again = ("failed", "refused") if retry_failed else ("refused",)
-    kept = {k: r for k, r in known.items() if r is not None and r.status not in again}
-    listener.planned(len(jobs), len(kept))
-    records = []
+    records = {k: r for k, r in known.items() if r is not None and r.status not in again}
+    listener.planned(len(jobs), len(records))
+    missing = [job for job in jobs if job.case.key not in records]
+    for _, cell in groupby(missing, key=lambda job: job.cell):
+        for record in _run_cell(list(cell), store, listener, at_once):
+            records[record.case.key] = record
+    return [records[job.case.key] for job in jobs]
+
+
+def _run_cell(
+    jobs: Sequence[Job], store: Store, listener: Listener, at_once: int | None
+) -> Iterator[Record]:
+    """Yield records once they are stored; the jobs share a victim, which is loaded here, once."""
     for job in jobs:
-        if (record := kept.get(job.case.key)) is None:
-            listener.begins(job.case)
-            record, picture = _attempt(job, metrics, listener)
-            store.put(record, picture)
+        if job.refusal is not None:
+            record = Record(job.case, "refused", error=job.refusal)
+            store.put(record)
             listener.ends(record)
-        records.append(record)
-    return records
+            yield record
+    able = [job for job in jobs if job.refusal is None]
+    if not able:
+        return
+    bench = Bench(able[0].victim(), store, listener)
+    vit = bench.victim.model.vit
+    numbers = vit.positions.numel() * max(len(job.images) for job in able)
+    with lanes(vit.mean.device, numbers, at_once) as count, ThreadPoolExecutor(count) as pool:
+        try:
+            for future in as_completed([pool.submit(bench.attempt, job) for job in able]):
+                yield future.result()
+        finally:
+            bench.stop.set()
+            pool.shutdown(cancel_futures=True)
 
 
-def _attempt(
-    job: Job, metrics: Mapping[str, Metric], listener: Listener
-) -> tuple[Record, bytes | None]:
-    """Run one job; an error on the way is part of the record."""
-    if job.refusal is not None:
-        return Record(job.case, "refused", error=job.refusal), None
-    victim = job.victim()
-    environment = describe(victim.model.vit.mean.device)
-    size = victim.model.vit.positions.numel()
-    try:
-        with spread(size * len(job.images)):
-            return _attacked(job, victim, metrics, listener, environment)
-    except Exception as error:  # whatever an attack may raise, its case is a row in the table
-        reason = f"{type(error).__name__}: {error}"
-        return Record(job.case, "failed", error=reason, environment=environment), None
+class Bench:
+    """What the cases of one victim share, whichever thread they run in."""
 
+    def __init__(self, victim: Victim, store: Store, listener: Listener) -> None:
+        self.victim = victim
+        self.store = store
+        self.listener = listener
+        self.metrics = {name: make(Metric, name, {}) for name in names(Metric.shelf)}
+        self.environment = describe(victim.model.vit.mean.device)
+        self.scoring = Lock()
+        self.stop = Event()
 
-def _attacked(
-    job: Job,
-    victim: Victim,
-    metrics: Mapping[str, Metric],
-    listener: Listener,
-    environment: Mapping[str, str],
-) -> tuple[Record, bytes]:
-    device = victim.model.vit.mean.device
-    seen, secret = share(
-        victim,
-        job.images.to(device),
-        job.labels.to(device),
-        job.threat,
-        (job.case.seed, job.case.images_sha256),
-    )
-    rng = generator("attack", job.case.seed, job.case.images_sha256)
-    start = time.perf_counter()
-    answer = job.attack.reconstruct(seen, rng, listener.ticks)
-    seconds = time.perf_counter() - start
-    _demand(answer.images, seen.shape)
-    order = _align(answer.images, secret.images)
-    answer = replace(answer, images=answer.images[order])
-    flat = victim.model.vit.mean.expand(seen.shape)
-    target = Target(
-        images=secret.images,
-        fed=secret.fed,
-        moved=not torch.equal(secret.images, secret.fed),
-        patch=victim.model.vit.patch,
-    )
-    record = Record(
-        job.case,
-        "done",
-        scores=_scores(metrics, answer.images, target),
-        floor=_scores(metrics, flat, target),
-        metrics={name: _facts(metric) for name, metric in metrics.items()},
-        objective=answer.objective,
-        seconds=seconds,
-        gradient_calls=answer.gradient_calls,
-        masked=_masked(secret),
-        label_accuracy=_label_accuracy(answer, secret),
-        report=answer.report,
-        warnings=checks.warnings(seen.update, answer, secret, flat),
-        environment=environment,
-    )
-    return record, strip.draw(secret.images, secret.fed, answer.images)
+    def attempt(self, job: Job) -> Record:
+        """Run one job and store its record at once; an error of the attack is part of it."""
+        self.listener.begins(job.case)
+        picture = None
+        try:
+            record, picture = self._attack(job)
+        except Stopped:
+            raise
+        except Exception as error:  # whatever an attack may raise, its case is a row in the table
+            reason = f"{type(error).__name__}: {error}"
+            record = Record(job.case, "failed", error=reason, environment=self.environment)
+        self.store.put(record, picture)
+        self.listener.ends(record)
+        return record
+
+    def _attack(self, job: Job) -> tuple[Record, bytes]:
+        def tick(done: int, steps: int, objective: float) -> None:
+            if self.stop.is_set():
+                raise Stopped
+            self.listener.ticks(job.case, done, steps, objective)
+
+        device = self.victim.model.vit.mean.device
+        images, labels = job.images.to(device), job.labels.to(device)
+        seed = (job.case.seed, job.case.images_sha256)
+        seen, secret = share(self.victim, images, labels, job.threat, seed)
+        rng = generator("attack", *seed)
+        start = time.perf_counter()
+        answer = job.attack.reconstruct(seen, rng, tick)
+        seconds = time.perf_counter() - start
+        _demand(answer.images, seen.shape)
+        with self.scoring:
+            return self._judge(job, seen, secret, answer, seconds)
+
+    def _judge(
+        self,
+        job: Job,
+        seen: Observation,
+        secret: Secret,
+        answer: Reconstruction,
+        seconds: float,
+    ) -> tuple[Record, bytes]:
+        vit = self.victim.model.vit
+        order = _align(answer.images, secret.images)
+        answer = replace(answer, images=answer.images[order])
+        flat = vit.mean.expand(seen.shape)
+        moved = not torch.equal(secret.images, secret.fed)
+        target = Target(images=secret.images, fed=secret.fed, moved=moved, patch=vit.patch)
+        record = Record(
+            job.case,
+            "done",
+            scores=_scores(self.metrics, answer.images, target),
+            floor=_scores(self.metrics, flat, target),
+            metrics={name: _facts(metric) for name, metric in self.metrics.items()},
+            objective=answer.objective,
+            seconds=seconds,
+            gradient_calls=answer.gradient_calls,
+            masked=_masked(secret),
+            label_accuracy=_label_accuracy(answer, secret),
+            report=answer.report,
+            warnings=checks.warnings(seen.update, answer, secret, flat),
+            environment=self.environment,
+        )
+        return record, strip.draw(secret.images, secret.fed, answer.images)
 
 
 def _demand(images: Images, shape: tuple[int, int, int, int]) -> None:

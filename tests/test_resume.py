@@ -37,10 +37,10 @@ class Ear(Listener):
         self.ended.append(record)
 
 
-def run(folder, ear=None, *, retry=False, **options):
+def run(folder, ear=None, *, retry=False, at_once=None, **options):
     given = {"attack": "mean,pe_ls", "model": "vit_vanilla", "images": "2"} | options
     suite = Suite.build(given | {"set": ["model.depth=1"]})
-    return execute(suite, Store(folder), "cpu", ear or Ear(), retry)
+    return execute(suite, Store(folder), "cpu", ear or Ear(), retry_failed=retry, at_once=at_once)
 
 
 def test_a_second_run_computes_nothing_and_gives_the_same(tmp_path):
@@ -148,7 +148,7 @@ def test_a_stopped_run_has_written_its_table(tmp_path, monkeypatch):
 
     monkeypatch.setattr(PositionLeastSquares, "reconstruct", stop)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path)
+        run(tmp_path, at_once=1)
     [attack] = pd.read_csv(tmp_path / "leaderboard.csv")["attack"]
     assert attack == "mean"
 
