@@ -20,6 +20,7 @@ class Shuffle(Defense):
     ratio: Annotated[float, Field(ge=0, le=1)] = 0.3
     """Nominal share of the patches; the realized share is in the record."""
     sampler: Sampler = "blockwise"
+    """blockwise (BEiT's, as released: may fall short), blockwise_exact, or uniform."""
     smallest: Annotated[int, Field(ge=1)] = 8
     """Smallest block, in patches."""
     largest: Annotated[int, Field(ge=1)] = 75

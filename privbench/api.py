@@ -31,7 +31,9 @@ def run(
     weights, and set=["attack.steps=500"]. Records go to out and are not computed twice.
     """
     chosen = Suite.build({"attack": attack, "model": model, **options}, suite)
-    return leaderboard(execute(chosen, Store(Path(out)), device, at_once=jobs))
+    store = Store(Path(out))
+    records = execute(chosen, store, device, at_once=jobs)
+    return leaderboard(records, beside=store.records())
 
 
 def execute(

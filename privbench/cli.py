@@ -115,7 +115,7 @@ def run(
         grids = save(records, store)
         if len(grids) > 1:
             grids += save(records, store, joined=True)
-    _print_board(console, tabulate(records))
+    _print_board(console, tabulate(records, beside=store.records()))
     console.print(f"Table of all results: {out / 'leaderboard.csv'}", soft_wrap=True)
     for path in grids:
         console.print(f"Grid: {path}", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from math import isfinite
 from typing import Any
 
@@ -14,23 +15,23 @@ KEYS = ("model", "weights", "weights_sha256", "defense", "attack", "dataset", "t
 DIGITS = 6
 
 Row = dict[str, Any]
+Key = tuple[Any, ...]
 
 
-def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
+def leaderboard(records: Iterable[Record], beside: Iterable[Record] = ()) -> pd.DataFrame:
     """Return a row per victim, defense, attack, data set, threat model and seed.
 
     For each metric: mean, 95 % bootstrap interval over images (_lo, _hi), the mean-color
     picture's mean (_floor), the undefended victim's mean under the same attack (_control), and
     how many scores reached the metric's cap (_exact). Failed and refused images are counted,
-    never left out in silence. Empty means not measured.
+    never left out in silence. Empty means not measured. Controls are looked for among records
+    and among those beside them, and count on the same pictures only.
     """
-    groups: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
-    # Sorted, because a bootstrap over the same scores in another order is another interval.
-    for record in sorted(records, key=lambda record: (record.case.images, record.case.key)):
-        groups[_key(record)].append(record)
-    newest = {key: _newest(group) for key, group in groups.items()}
-    rows = [dict(zip(KEYS, key, strict=True)) | _row(newest[key]) for key in sorted(newest)]
-    _add_controls(rows, newest)
+    groups = _groups(records)
+    rows = [dict(zip(KEYS, key, strict=True)) | _row(group) for key, group in groups.items()]
+    controls = _groups([*chain(*groups.values()), *beside])
+    for row, group in zip(rows, groups.values(), strict=True):
+        row |= _controls(group, controls)
     table = pd.DataFrame(rows)
     return (
         table.reindex(columns=_columns(table.columns)) if rows else pd.DataFrame(columns=list(KEYS))
@@ -42,7 +43,21 @@ def to_csv(table: pd.DataFrame) -> bytes:
     return table.to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n").encode()
 
 
-def _key(record: Record) -> tuple[Any, ...]:
+def _groups(records: Iterable[Record]) -> dict[Key, list[Record]]:
+    """Sort records into rows, each with the newest component versions only."""
+    groups: dict[Key, list[Record]] = defaultdict(list)
+    # Sorted, because a bootstrap over the same scores in another order is another interval.
+    unique = {record.case.key: record for record in records}
+    for record in sorted(unique.values(), key=lambda record: (record.case.images, record.case.key)):
+        groups[_key(record)].append(record)
+    return {key: _newest(groups[key]) for key in sorted(groups)}
+
+
+def _done(group: list[Record]) -> list[Record]:
+    return [record for record in group if record.status == "done"]
+
+
+def _key(record: Record) -> Key:
     case = record.case
     return (
         case.model.label,
@@ -69,7 +84,7 @@ def _newest(group: list[Record]) -> list[Record]:
 
 
 def _row(group: list[Record]) -> Row:
-    done = [record for record in group if record.status == "done"]
+    done = _done(group)
     row: Row = {
         "n": _images(group, "done"),
         "failed": _images(group, "failed"),
@@ -122,20 +137,25 @@ def _mean(values: list[Any]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _add_controls(rows: list[Row], newest: Mapping[tuple[Any, ...], list[Record]]) -> None:
-    """Put the undefended victim's means beside each row, where it was attacked alike."""
-    index = {_twin(row, row["model"], row["defense"]): row for row in rows}
-    for row, group in zip(rows, (newest[key] for key in sorted(newest)), strict=True):
-        case = group[0].case
-        names = _metrics([record for record in group if record.status == "done"])
-        control = index.get(_twin(row, case.control, UNDEFENDED))
-        for name in names:
-            row[f"{name}_control"] = control.get(name) if control else None
+def _controls(group: list[Record], known: Mapping[Key, list[Record]]) -> Row:
+    """Means of the undefended victim, attacked alike on the same pictures; empty without one."""
+    case = group[0].case
+    pictures = {record.case.images_sha256 for record in group}
+    twins = [
+        record
+        for key, records in known.items()
+        if _alike(key) == (case.control, UNDEFENDED, *_alike(_key(group[0]))[2:])
+        for record in records
+        if record.status == "done" and record.case.images_sha256 in pictures
+    ]
+    return {f"{name}_control": _mean(_values(twins, name)) for name in _metrics(_done(group))}
 
 
-def _twin(row: Row, model: str | None, defense: str) -> tuple[Any, ...]:
+def _alike(key: Key) -> tuple[Any, ...]:
+    """Model and defense first, then all that a control must share; weights differ by nature."""
+    named = dict(zip(KEYS, key, strict=True))
     same = ("weights", "attack", "dataset", "threat", "seed")
-    return (model, defense, *(row[key] for key in same))
+    return (named["model"], named["defense"], *(named[name] for name in same))
 
 
 def _columns(found: Iterable[str]) -> list[str]:

@@ -24,13 +24,19 @@ def sheet(entry: Entry) -> RenderableType:
         rows = [(key, _plain(value), "") for key, value in content.items() if value is not None]
         return Group(head, Text(entry.summary), _table(rows), Text(""))
     kind = find(_base(entry.shelf), entry.name)
-    notes = field_notes(entry.shelf, entry.name)
+    home = f"privbench.{entry.shelf}."
+    notes: dict[str, str] = {}
+    for one in reversed(kind.__mro__):  # a setting may be inherited from a neighbor on the shelf
+        if one.__module__.startswith(home):
+            notes |= field_notes(entry.shelf, one.__module__.removeprefix(home))
     rows = [
         (field.name, _plain(field.default), notes.get(field.name, ""))
         for field in fields(kind)  # type: ignore[arg-type]
     ]
     facts = [f"Source: {kind.paper}"] if kind.paper else []
-    facts += [f"Needs: {entry.needs}"] if entry.needs else []
+    for what, key in (("Needs to know", "needs"), ("Reads the gradient of", "reads")):
+        if wanted := sorted(getattr(kind, key, ())):
+            facts.append(f"{what}: {', '.join(wanted)}")
     body = [Text(entry.summary), *map(Text, facts)]
     return Group(head, *body, _table(rows) if rows else Text("No settings."), Text(""))
 

@@ -187,3 +187,16 @@ def test_the_interval_is_the_same_every_time():
 
 def test_nothing_measured_is_not_a_number():
     assert all(np.isnan(one) for one in mean_interval([]))
+
+
+def test_the_control_counts_on_the_same_pictures_only():
+    records = images([20.0]) + images([50.0, 90.0], model="vit_vanilla")
+    table = leaderboard(records).set_index("model")
+    assert table.loc["vit_mjp", "psnr_control"] == 50.0
+    assert table.loc["vit_vanilla", "psnr_control"] == 70.0
+
+
+def test_a_control_from_an_earlier_run_counts_without_a_row_of_its_own():
+    table = leaderboard(images([20.0]), beside=images([50.0], model="vit_vanilla"))
+    assert list(table["model"]) == ["vit_mjp"]
+    assert list(table["psnr_control"]) == [50.0]
