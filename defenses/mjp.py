@@ -1,4 +1,8 @@
-"""Masked Jigsaw Puzzle position embeddings (Ren et al., CVPR 2023, arXiv:2205.12551)."""
+"""Masked Jigsaw Puzzle position embeddings (Ren et al., CVPR 2023, arXiv:2205.12551).
+
+The input layer of the paper. Its localization loss, which ties the unmasked embeddings to their
+places, concerns weights and mask alone and is not part of this defense.
+"""
 
 from typing import Annotated, ClassVar
 

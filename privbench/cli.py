@@ -121,6 +121,49 @@ def run(
         console.print(f"Grid: {path}", soft_wrap=True)
 
 
+@app.command()
+def train(
+    model: Annotated[str, typer.Option(help="Victim to train, such as vit_mjp.")],
+    dataset: Annotated[
+        str | None, typer.Option(help="Pictures. \\[default: the victim's own]")
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder that holds train and test.", metavar="PATH")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Short for --set train.epochs=N.", metavar="N")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order, augmentation.", min=0)] = 0,
+    set_: Annotated[
+        Names,
+        typer.Option(
+            "--set", help="train.lr=5e-4; also model., dataset. Repeat it.", metavar="KEY=VALUE"
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="\\[default: results/training/MODEL-seedN]", metavar="DIR"),
+    ] = None,
+) -> None:
+    """Train a victim by its recipe; the same command goes on where it was stopped."""
+    console = _console()
+    with console.status("loading"):
+        from privbench.console import Ascent
+        from privbench.trainer import begin, finish
+
+        folder = out or Path("results") / "training" / f"{model.replace(':', '_')}-seed{seed}"
+        assignments = [*(set_ or []), *([f"train.epochs={epochs}"] if epochs else [])]
+        training = begin(
+            model, dataset, data_root, assignments, seed=seed, device=device, out=folder
+        )
+    with Ascent(console) as ascent:
+        path = finish(training, ascent.report)
+    console.print(f"Weights: {path}", soft_wrap=True)
+    console.print(f"Log: {folder / 'log.csv'}", soft_wrap=True)
+    console.print(f"Attack them: privbench run --attack gradinv --model {model} --weights {path}")
+
+
 @app.command("list")
 def list_(
     shelf: Annotated[

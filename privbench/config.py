@@ -1,6 +1,6 @@
 """Presets in YAML, and settings given as section.key=value."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from privbench.component import complaint
 from privbench.errors import BadSetting, UnknownName
+from privbench.recipe import Recipe
 
 SECTIONS = ("attack", "dataset", "defense", "model", "threat")
 
@@ -34,6 +35,8 @@ class Preset(BaseModel):
     """Attacked unless the user names another."""
     control: str | None = None
     """The undefended victim to compare with."""
+    recipe: Recipe = Recipe()
+    """How `privbench train` trains it."""
 
 
 def preset_names(kind: str) -> list[str]:
@@ -64,13 +67,15 @@ def model_preset(name: str) -> Preset:
         raise BadSetting(complaint(f"preset {name}", error)) from None
 
 
-def parse_settings(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
+def parse_settings(
+    assignments: Iterable[str], sections: Sequence[str] = SECTIONS
+) -> dict[str, dict[str, Any]]:
     """Sort `section.key=value` by section; values are read as YAML.
 
     >>> parse_settings(["attack.steps=500", "threat.knows=labels"])["attack"]
     {'steps': 500}
     """
-    found: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    found: dict[str, dict[str, Any]] = {section: {} for section in sections}
     for assignment in assignments:
         path, equals, value = assignment.partition("=")
         section, dot, key = path.strip().partition(".")
@@ -78,8 +83,8 @@ def parse_settings(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
             raise BadSetting(
                 f"--set reads SECTION.KEY=VALUE, such as attack.steps=500; not '{assignment}'."
             )
-        if section not in SECTIONS:
-            raise UnknownName("section of --set", section, SECTIONS)
+        if section not in sections:
+            raise UnknownName("section of --set", section, sections)
         try:
             found[section][key] = yaml.safe_load(value)
         except yaml.YAMLError:

@@ -12,6 +12,7 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.table import Table
 
@@ -146,6 +147,41 @@ class Watch(Listener):
             self.bars.remove_task(bar)
         if not self.console.is_terminal:
             self.console.print(f"{_name(record.case)}: {_outcome(record)}", highlight=False)
+
+
+class Ascent:
+    """A training's progress: a bar on a terminal, elsewhere a line whenever a percent is done."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.percent = -1
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("training", total=None)
+
+    def __enter__(self) -> "Ascent":
+        """Start drawing."""
+        self.bar.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        """Stop drawing."""
+        self.bar.stop()
+
+    def report(self, done: int, steps: int, loss: float, accuracy: float) -> None:
+        """Show how far the training is, and how well it goes."""
+        text = f"loss {loss:.3f}, test accuracy {100 * accuracy:.2f} %"
+        self.bar.update(self.task, completed=done, total=steps, description=text)
+        if not self.console.is_terminal and (percent := 100 * done // steps) > self.percent:
+            self.percent = percent
+            self.console.print(f"{percent} %: step {done} of {steps}, {text}", highlight=False)
 
 
 def _name(case: Case) -> str:
