@@ -32,7 +32,7 @@ class Augmentation:
         steps: list[object] = [RandomCrop(side, recipe.padding), RandomHorizontalFlip()]
         if recipe.augment:
             color = tuple(round(255 * float(value)) for value in mean.flatten())
-            # timm posterizes the largest magnitude to no bits, which Pillow 12 and later refuse.
+            # timm posterizes the largest magnitude to no bits, which newer Pillows refuse.
             limits = {"img_mean": color, "magnitude_max": 9.99}
             steps.append(rand_augment_transform(recipe.augment, limits))
         self.each = Compose(steps)
@@ -41,7 +41,7 @@ class Augmentation:
         self.mix = Mixup(
             recipe.mixup,
             recipe.cutmix,
-            prob=recipe.mix,
+            prob=recipe.mix if recipe.mixup or recipe.cutmix else 0.0,
             label_smoothing=recipe.label_smoothing,
             num_classes=classes,
         )
@@ -54,13 +54,5 @@ class Augmentation:
         arrays = np.stack([np.asarray(self.each(one)) for one in pictures])
         images = torch.from_numpy(arrays).permute(0, 3, 1, 2).float() / 255
         erased = self.erase((images - self.mean) / self.std) * self.std + self.mean
-        if not self.mix.mixup_alpha and not self.mix.cutmix_alpha:
-            return erased, self.smooth(labels)
         images, soft = self.mix(erased, labels)
         return images, soft.float()
-
-    def smooth(self, labels: Int[Tensor, " b"]) -> Float[Tensor, "b classes"]:
-        """Smoothed one-hot labels."""
-        hot = torch.nn.functional.one_hot(labels, self.mix.num_classes).float()
-        share = self.mix.label_smoothing
-        return hot * (1 - share) + share / self.mix.num_classes

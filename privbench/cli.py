@@ -109,7 +109,8 @@ def run(
         from privbench.store import Store
 
     store = Store(out)
-    with Watch(console) as watch:
+    watch = Watch(console)
+    with watch.bars:
         records = execute(chosen, store, device, watch, retry_failed=retry_failed, at_once=jobs)
     with console.status("drawing"):
         grids = save(records, store)
@@ -157,7 +158,8 @@ def train(
         training = begin(
             model, dataset, data_root, assignments, seed=seed, device=device, out=folder
         )
-    with Ascent(console) as ascent:
+    ascent = Ascent(console)
+    with ascent.bar:
         path = finish(training, ascent.report)
     console.print(f"Weights: {path}", soft_wrap=True)
     console.print(f"Log: {folder / 'log.csv'}", soft_wrap=True)

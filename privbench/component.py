@@ -74,9 +74,7 @@ def find(base: type[T], name: str) -> type[T]:
 def make(base: type[T], name: str, settings: Mapping[str, object]) -> T:
     """Build a component; unknown settings and values of a wrong type are the user's errors."""
     kind = find(base, name)
-    for setting in settings:
-        if setting not in kind.setting_names():
-            raise UnknownName(f"setting of {name}", setting, kind.setting_names())
+    UnknownName.refuse(f"setting of {name}", settings, kind.setting_names())
     try:
         return TypeAdapter(kind).validate_python(dict(settings))
     except ValidationError as error:

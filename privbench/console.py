@@ -1,4 +1,4 @@
-"""Tables and progress for a terminal; builds, never prints by itself."""
+"""Tables and progress for a terminal."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -117,15 +117,6 @@ class Watch(Listener):
         self.cases = self.bars.add_task("cases", total=None)
         self.flying: dict[str, TaskID] = {}
 
-    def __enter__(self) -> "Watch":
-        """Start drawing."""
-        self.bars.start()
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        """Stop drawing."""
-        self.bars.stop()
-
     def planned(self, cases: int, kept: int) -> None:
         """Set the length of the bar."""
         self.bars.update(self.cases, total=cases, completed=kept)
@@ -165,15 +156,6 @@ class Ascent:
             disable=not console.is_terminal,
         )
         self.task = self.bar.add_task("training", total=None)
-
-    def __enter__(self) -> "Ascent":
-        """Start drawing."""
-        self.bar.start()
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        """Stop drawing."""
-        self.bar.stop()
 
     def report(self, done: int, steps: int, loss: float, accuracy: float) -> None:
         """Show how far the training is, and how well it goes."""

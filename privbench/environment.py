@@ -1,4 +1,4 @@
-"""Versions and device of a run; no host name, no user name, no path."""
+"""Versions, device and cores of a run; no host name, no user name, no path."""
 
 import platform
 from collections.abc import Iterator

@@ -25,6 +25,14 @@ class UnknownName(PrivbenchError, LookupError):
             choices = "" if close else f" It is one of {len(names)}, such as '{names[0]}'."
         super().__init__(f"No {what} is called '{name}'.{hint}{choices}")
 
+    @classmethod
+    def refuse(cls, what: str, given: Iterable[str], known: Iterable[str]) -> None:
+        """Raise for the first given name that is not known."""
+        names = list(known)
+        for name in given:
+            if name not in names:
+                raise cls(what, name, names)
+
 
 class BadSetting(PrivbenchError, ValueError):
     """A setting, option or preset has a value that it cannot take."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from privbench.case import UNDEFENDED, Record
+from privbench.case import UNDEFENDED, Record, Scores
 from privbench.stats import mean_interval
 
 KEYS = ("model", "weights", "weights_sha256", "defense", "attack", "dataset", "threat", "seed")
@@ -29,9 +29,11 @@ def leaderboard(records: Iterable[Record], beside: Iterable[Record] = ()) -> pd.
     """
     groups = _groups(records)
     rows = [dict(zip(KEYS, key, strict=True)) | _row(group) for key, group in groups.items()]
-    controls = _groups([*chain(*groups.values()), *beside])
+    controls: dict[Key, list[Record]] = defaultdict(list)
+    for key, group in _groups([*chain(*groups.values()), *beside]).items():
+        controls[_alike(key)] += _done(group)
     for row, group in zip(rows, groups.values(), strict=True):
-        row |= _controls(group, controls)
+        row |= _controls(row, group, controls)
     table = pd.DataFrame(rows)
     return (
         table.reindex(columns=_columns(table.columns)) if rows else pd.DataFrame(columns=list(KEYS))
@@ -91,9 +93,9 @@ def _row(group: list[Record]) -> Row:
         "refused": _images(group, "refused"),
     }
     for name, facts in _metrics(done).items():
-        values = _values(done, name)
+        values = _values((record.scores for record in done), name)
         row[name], row[f"{name}_lo"], row[f"{name}_hi"] = mean_interval(values)
-        row[f"{name}_floor"] = _mean(_floors(done, name))
+        row[f"{name}_floor"] = _mean(_values((record.floor for record in done), name))
         if facts["cap"] is not None:
             row[f"{name}_exact"] = sum(value >= facts["cap"] for value in values)
     row["masked"] = _mean([m for record in done for m in record.masked or ()])
@@ -120,12 +122,8 @@ def _metrics(done: list[Record]) -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
-def _values(done: list[Record], name: str) -> list[float]:
-    return _known(v for record in done for v in record.scores.get(name, ()))
-
-
-def _floors(done: list[Record], name: str) -> list[float]:
-    return _known(v for record in done for v in record.floor.get(name, ()))
+def _values(scores: Iterable[Scores], name: str) -> list[float]:
+    return _known(value for one in scores for value in one.get(name, ()))
 
 
 def _known(values: Iterable[float | None]) -> list[float]:
@@ -137,21 +135,16 @@ def _mean(values: list[Any]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _controls(group: list[Record], known: Mapping[Key, list[Record]]) -> Row:
+def _controls(row: Row, group: list[Record], known: Mapping[Key, list[Record]]) -> Row:
     """Means of the undefended victim, attacked alike on the same pictures; empty without one."""
-    case = group[0].case
+    own = tuple(row[name] for name in KEYS)
+    twins = known.get((group[0].case.control, UNDEFENDED, *_alike(own)[2:]), [])
     pictures = {record.case.images_sha256 for record in group}
-    twins = [
-        record
-        for key, records in known.items()
-        if _alike(key) == (case.control, UNDEFENDED, *_alike(_key(group[0]))[2:])
-        for record in records
-        if record.status == "done" and record.case.images_sha256 in pictures
-    ]
-    return {f"{name}_control": _mean(_values(twins, name)) for name in _metrics(_done(group))}
+    same = [record.scores for record in twins if record.case.images_sha256 in pictures]
+    return {f"{name}_control": _mean(_values(same, name)) for name in _metrics(_done(group))}
 
 
-def _alike(key: Key) -> tuple[Any, ...]:
+def _alike(key: Key) -> Key:
     """Model and defense first, then all that a control must share; weights differ by nature."""
     named = dict(zip(KEYS, key, strict=True))
     same = ("weights", "attack", "dataset", "threat", "seed")

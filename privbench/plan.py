@@ -1,6 +1,5 @@
 """A suite becomes jobs: every name and setting is checked before anything runs."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -15,7 +14,7 @@ from privbench.attack import Attack, check
 from privbench.case import Case, Part, label
 from privbench.component import Component, complaint, find, make
 from privbench.config import Preset, model_preset
-from privbench.dataset import Dataset
+from privbench.dataset import Dataset, fingerprint
 from privbench.defense import Defense
 from privbench.errors import BadSetting, NotGranted, UnknownName
 from privbench.suite import Entry, Suite, distribute
@@ -107,7 +106,7 @@ def _cases(
     for start in range(0, len(suite.indices), size):
         chosen = tuple(suite.indices[start : start + size])
         images, labels = shelf[1].load(chosen, vit.side, vit.classes)
-        digest = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
+        digest = fingerprint(images, labels)
         for part, attack in attacks:
             case = Case(
                 model=subject.model,
@@ -161,10 +160,7 @@ def _stacks(entries: Sequence[Entry], settings: Mapping[str, Any]) -> list[list[
 
 
 def _threat(suite: Suite, settings: Mapping[str, Any]) -> ThreatModel:
-    known = ThreatModel.__dataclass_fields__
-    for key in settings:
-        if key not in known:
-            raise UnknownName("setting of threat", key, known)
+    UnknownName.refuse("setting of threat", settings, ThreatModel.__dataclass_fields__)
     given = {"batch_size": suite.batch_size, **settings}
     if isinstance(given.get("knows"), str):
         given["knows"] = [one.strip() for one in given["knows"].split(",") if one.strip()]

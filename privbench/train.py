@@ -133,7 +133,7 @@ def _order(count: int, recipe: Recipe, rng: Generator) -> Int[Tensor, " k"]:
 def _undecayed(vit: nn.Module, recipe: Recipe) -> set[str]:
     if recipe.decay_positions:
         return set()
-    ends = ("pos_embed", "cls_token", "dist_token", "reg_token", "unknown_embed")
+    ends = ("pos_embed", "cls_token", "dist_token", "reg_token")
     return {name for name, _ in vit.named_parameters() if name.endswith(ends)}
 
 
@@ -167,11 +167,15 @@ def _save(
         for part, tensor in optimizer.state.get(parameter, {}).items():
             tensors[f"{part}.{name}"] = tensor
     state = {"identity": training.identity, "log": log}
-    metadata = {"privbench": json.dumps(state, sort_keys=True)}
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write(_checkpoint(training), safetensors.torch.save(plain, metadata))
+    write_tensors(_checkpoint(training), tensors, {"privbench": json.dumps(state, sort_keys=True)})
     lines = [",".join(f"{row[column]:.6g}" for column in COLUMNS) for row in log]
     write(training.folder / "log.csv", "\n".join([",".join(COLUMNS), *lines, ""]).encode())
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Replace a safetensors file atomically; raises Unwritable."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write(path, safetensors.torch.save(plain, metadata))
 
 
 def _resume(

@@ -1,6 +1,5 @@
 """From the options of `privbench train` to a training, and from its end to weights and a card."""
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -8,14 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from pydantic import ValidationError
 
 from privbench import train
 from privbench.component import complaint, find, make
 from privbench.config import model_preset, parse_settings
-from privbench.dataset import Dataset
+from privbench.dataset import Dataset, fingerprint
 from privbench.environment import describe
 from privbench.environment import device as pick
 from privbench.errors import BadData, BadSetting, UnknownName
@@ -41,9 +39,7 @@ def begin(
     """Check every name and setting, read the pictures; raises PrivbenchError."""
     settings = parse_settings(assignments, SECTIONS)
     preset = model_preset(model)
-    for key in settings["train"]:
-        if key not in Recipe.model_fields:
-            raise UnknownName("setting of train", key, Recipe.model_fields)
+    UnknownName.refuse("setting of train", settings["train"], Recipe.model_fields)
     try:
         recipe = Recipe(**preset.recipe.model_dump() | settings["train"])
     except ValidationError as error:
@@ -66,7 +62,10 @@ def begin(
         "recipe": recipe.model_dump(),
         "seed": seed,
         "dataset": name,
-        **{f"{split} pictures": _digest(part) for split, part in splits.items()},
+        **{
+            f"{split} pictures": fingerprint(part.pixels, part.labels)
+            for split, part in splits.items()
+        },
     }
     return Training(victim, recipe, seed, splits["train"], splits["test"], identity, out)
 
@@ -92,8 +91,7 @@ def finish(training: Training, report: Report) -> Path:
     }
     text = json.dumps(card, indent=1, sort_keys=True)
     path = training.folder / f"{name}.safetensors"
-    plain = {key: tensor.cpu().contiguous() for key, tensor in halved.items()}
-    write(path, safetensors.torch.save(plain, {"card": text}))
+    train.write_tensors(path, halved, {"card": text})
     write(path.with_suffix(".json"), text.encode())
     return path
 
@@ -121,8 +119,3 @@ def _read(
     if not parts:
         raise BadData(f"{name} has no {split} pictures. Name another --data-root.")
     return Split(torch.cat([p for p, _ in parts]), torch.cat([q for _, q in parts]))
-
-
-def _digest(split: Split) -> str:
-    whole = split.pixels.numpy().tobytes() + split.labels.numpy().tobytes()
-    return hashlib.sha256(whole).hexdigest()

@@ -55,9 +55,7 @@ def load(
 ) -> Victim:
     """Build a victim; raises UnknownName, BadSetting, BadWeights or UnsupportedModel."""
     preset = model_preset(name)
-    for key in settings:
-        if key not in (known := known_settings(preset)):
-            raise UnknownName(f"setting of {name}", key, known)
+    UnknownName.refuse(f"setting of {name}", settings, known_settings(preset))
     architecture = {key: settings.get(key, value) for key, value in preset.architecture.items()}
     seed = settings.get("init_seed", preset.init_seed)
     _check(name, architecture, seed)
