@@ -1,4 +1,4 @@
-"""What any server reads off an update: labels and the mask."""
+"""What any server reads off an update: labels, the mask, the part that pictures decide."""
 
 import torch
 from jaxtyping import Float, Int
@@ -57,3 +57,12 @@ def mask(seen: Observation) -> Draw | None:
     zero = (rows == 0).all(dim=1).expand(seen.shape[0], -1)
     order = torch.arange(zero.shape[1], device=zero.device).expand_as(zero)
     return Draw(zero, order)
+
+
+def from_pictures(seen: Observation) -> dict[str, Tensor]:
+    """Shared tensors without what the defense's penalty adds, which weights and mask decide."""
+    shared = dict(seen.update.tensors)
+    for name, part in seen.model.penalty_gradient(mask(seen)).items():
+        if name in shared:
+            shared[name] = shared[name] - part
+    return shared

@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from privbench.attack import Attack, Tick
 from privbench.attacks._matching import squared
+from privbench.attacks._reading import from_pictures
 from privbench.observation import Observation
 from privbench.threat import Reconstruction
 
@@ -33,7 +34,7 @@ class DeepLeakage(Attack):
     def _descend(
         self, seen: Observation, rng: Generator, tick: Tick, before: int
     ) -> Reconstruction:
-        vit, shared = seen.model.vit, seen.update.tensors
+        vit, shared = seen.model.vit, from_pictures(seen)
         device = vit.mean.device
         pixels = torch.randn(seen.shape, generator=rng).to(device).requires_grad_()
         scores = torch.randn(seen.shape[0], vit.classes, generator=rng).to(device).requires_grad_()

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 
 from privbench.attack import Attack, Tick
 from privbench.attacks._matching import Gradient, TokenRows, out_of_box, relative, roughness
-from privbench.attacks._reading import labels, mask
+from privbench.attacks._reading import from_pictures, labels, mask
 from privbench.observation import Observation
 from privbench.threat import Reconstruction
 from privbench.vit import ViT
@@ -87,7 +87,7 @@ def _budget(steps: int, share: int) -> tuple[int, int]:
 
 def _objective(seen: Observation) -> tuple[list[str], Callable[[Gradient], Float[Tensor, ""]]]:
     """Name the tensors to match, nearest to the pixels first, and say how far apart they are."""
-    shared, prefix = seen.update.tensors, seen.model.vit.prefix
+    shared, prefix = from_pictures(seen), seen.model.vit.prefix
     near = {name: shared[name] for name in (ViT.PROJECTION,) if name in shared}
     if ViT.POSITIONS not in shared:
         chosen = near or dict(shared)

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from privbench.attack import Attack, Tick
 from privbench.attacks._matching import cosine, total_variation
-from privbench.attacks._reading import labels, mask
+from privbench.attacks._reading import from_pictures, labels, mask
 from privbench.observation import Observation
 from privbench.threat import Draw, Images, Reconstruction
 
@@ -48,7 +48,7 @@ class PublishedInvertingGradients(Attack):
         tick: Tick,
         before: int,
     ) -> tuple[Images, float]:
-        vit, shared = seen.model.vit, seen.update.tensors
+        vit, shared = seen.model.vit, from_pictures(seen)
         low, high = (0 - vit.mean) / vit.std, (1 - vit.mean) / vit.std
         pixels = torch.randn(seen.shape, generator=rng).to(vit.mean.device).requires_grad_()
         optimizer = torch.optim.Adam([pixels], lr=self.lr)

@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from privbench.attack import Attack, Tick
+from privbench.attacks._reading import from_pictures
 from privbench.observation import Observation
 from privbench.patches import join
 from privbench.threat import Reconstruction
@@ -30,7 +31,7 @@ class PositionLeastSquares(Attack):
 
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         """Solve for the patches in float64; the minimum-norm solution where rank is missing."""
-        vit, shared = seen.model.vit, seen.update.tensors
+        vit, shared = seen.model.vit, from_pictures(seen)
         token = shared[ViT.POSITIONS][0, vit.prefix :].double()  # n d
         embedding = shared[ViT.PROJECTION].flatten(1).double()  # d p
         n, d = token.shape

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Generator
 
 from privbench.defense import Defense
-from privbench.defenses._masks import Sampler, moved, sample, throw
+from privbench.puzzle import Sampler, moved, sample, throw
 from privbench.threat import Draw, Images
 from privbench.vit import ViT
 
@@ -35,7 +35,7 @@ class Shuffle(Defense):
             sample(self.sampler, vit.grid, self.ratio, self.smallest, self.largest, dice)
             for _ in range(1 if self.per == "batch" else batch)
         ]
-        draw = throw(torch.tensor(rows), rng, move=True)
+        draw = throw(torch.tensor(rows), rng)
         return Draw(draw.mask.expand(batch, -1).clone(), draw.order.expand(batch, -1).clone())
 
     def feed(self, vit: ViT, images: Images, draw: Draw | None) -> Images:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from privbench import cli_victims
 from privbench.errors import PrivbenchError
+from privbench.terminal import Names, Out, console
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,11 +30,10 @@ app = typer.Typer(
     ),
 )
 
+cli_victims.register(app)
+
 STOPPED = 130
 """Exit code that typer makes of Ctrl-C."""
-
-Names = list[str] | None
-Out = Annotated[Path, typer.Option("--out", help="Results folder.", metavar="DIR")]
 
 
 @app.command()
@@ -100,8 +101,8 @@ def run(
         "weights": weights,
     }
     chosen = Suite.build(options, suite)
-    console = _console()
-    with console.status("loading"):
+    screen = console()
+    with screen.status("loading"):
         from privbench.api import execute
         from privbench.console import Watch
         from privbench.grid import save
@@ -109,61 +110,17 @@ def run(
         from privbench.store import Store
 
     store = Store(out)
-    watch = Watch(console)
+    watch = Watch(screen)
     with watch.bars:
         records = execute(chosen, store, device, watch, retry_failed=retry_failed, at_once=jobs)
-    with console.status("drawing"):
+    with screen.status("drawing"):
         grids = save(records, store)
         if len(grids) > 1:
             grids += save(records, store, joined=True)
-    _print_board(console, tabulate(records, beside=store.records()))
-    console.print(f"Table of all results: {out / 'leaderboard.csv'}", soft_wrap=True)
+    _print_board(screen, tabulate(records, beside=store.records()))
+    screen.print(f"Table of all results: {out / 'leaderboard.csv'}", soft_wrap=True)
     for path in grids:
-        console.print(f"Grid: {path}", soft_wrap=True)
-
-
-@app.command()
-def train(
-    model: Annotated[str, typer.Option(help="Victim to train, such as vit_mjp.")],
-    dataset: Annotated[
-        str | None, typer.Option(help="Pictures. \\[default: the victim's own]")
-    ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(help="Folder that holds train and test.", metavar="PATH")
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Short for --set train.epochs=N.", metavar="N")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, order, augmentation.", min=0)] = 0,
-    set_: Annotated[
-        Names,
-        typer.Option(
-            "--set", help="train.lr=5e-4; also model., dataset. Repeat it.", metavar="KEY=VALUE"
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    out: Annotated[
-        Path | None,
-        typer.Option(help="\\[default: results/training/MODEL-seedN]", metavar="DIR"),
-    ] = None,
-) -> None:
-    """Train a victim by its recipe; the same command goes on where it was stopped."""
-    console = _console()
-    with console.status("loading"):
-        from privbench.console import Ascent
-        from privbench.trainer import begin, finish
-
-        folder = out or Path("results") / "training" / f"{model.replace(':', '_')}-seed{seed}"
-        assignments = [*(set_ or []), *([f"train.epochs={epochs}"] if epochs else [])]
-        training = begin(
-            model, dataset, data_root, assignments, seed=seed, device=device, out=folder
-        )
-    ascent = Ascent(console)
-    with ascent.bar:
-        path = finish(training, ascent.report)
-    console.print(f"Weights: {path}", soft_wrap=True)
-    console.print(f"Log: {folder / 'log.csv'}", soft_wrap=True)
-    console.print(f"Attack them: privbench run --attack gradinv --model {model} --weights {path}")
+        screen.print(f"Grid: {path}", soft_wrap=True)
 
 
 @app.command("list")
@@ -181,7 +138,7 @@ def list_(
 
     from privbench.catalog import PRESETS, SHELVES, entries
 
-    console = _console()
+    screen = console()
     for name in [shelf] if shelf else (*SHELVES, *PRESETS):
         found = entries(name)
         table = Table(title=name, title_justify="left", box=box.SIMPLE_HEAD, show_header=False)
@@ -190,7 +147,7 @@ def list_(
         for entry in found:
             needs = f" Needs: {entry.needs}." if entry.needs else ""
             table.add_row(entry.name, entry.summary + needs)
-        console.print(table)
+        screen.print(table)
 
 
 @app.command()
@@ -201,9 +158,9 @@ def show(
     from privbench.catalog import find_all
     from privbench.sheet import sheet
 
-    console = _console()
+    screen = console()
     for entry in find_all(name):
-        console.print(sheet(entry))
+        screen.print(sheet(entry))
 
 
 @app.command()
@@ -218,9 +175,9 @@ def leaderboard(
     store = Store(out)
     table = tabulate(_records(store))
     write(out / "leaderboard.csv", to_csv(table))
-    console = _console()
-    _print_board(console, table)
-    console.print(f"Table: {out / 'leaderboard.csv'}", soft_wrap=True)
+    screen = console()
+    _print_board(screen, table)
+    screen.print(f"Table: {out / 'leaderboard.csv'}", soft_wrap=True)
 
 
 @app.command()
@@ -254,16 +211,16 @@ def grid(
             for r in records
             if {getattr(r.case, what).name, getattr(r.case, what).label} & set(wanted)
         ]
-    console = _console()
+    screen = console()
     for path in save(records, store, joined=joined):
-        console.print(f"Grid: {path}", soft_wrap=True)
+        screen.print(f"Grid: {path}", soft_wrap=True)
 
 
 def _records(store: "Store") -> list["Record"]:
     from privbench.errors import BadData
 
     if broken := store.broken():
-        _console(error=True).print(
+        console(error=True).print(
             f"Note. {len(broken)} of the files under {store.folder / 'cases'} are torn or edited "
             f"and do not count, first {broken[0].name}. The same run computes them anew.",
             highlight=False,
@@ -277,23 +234,12 @@ def _records(store: "Store") -> list["Record"]:
     return records
 
 
-def _print_board(console: "Console", table: "pd.DataFrame") -> None:
+def _print_board(screen: "Console", table: "pd.DataFrame") -> None:
     from privbench.console import board, notes
 
-    console.print(board(table))
+    screen.print(board(table))
     for note in notes(table):
-        console.print(f"Note. {note}", highlight=False)
-
-
-def _console(*, error: bool = False) -> "Console":
-    from rich.console import Console
-
-    # Names and messages are printed as they are: brackets and colons in them are no markup.
-    console = Console(stderr=error, markup=False, emoji=False)
-    # A pipe or a log has no width of its own; eighty columns would break the table.
-    if not console.is_terminal:
-        console.width = 140
-    return console
+        screen.print(f"Note. {note}", highlight=False)
 
 
 def main() -> None:
@@ -301,9 +247,9 @@ def main() -> None:
     try:
         app()
     except PrivbenchError as error:
-        _console(error=True).print(f"Error: {error}", style="red", highlight=False, soft_wrap=True)
+        console(error=True).print(f"Error: {error}", style="red", highlight=False, soft_wrap=True)
         sys.exit(2)
     except SystemExit as end:
         if end.code == STOPPED:
-            _console(error=True).print("Stopped. The same command finishes what is missing.")
+            console(error=True).print("Stopped. The same command finishes what is missing.")
         raise

@@ -31,6 +31,8 @@ def share(
     vit, defense = victim.model.vit, victim.model.defense
     draw = defense.draw(vit, len(images), generator("draw", *seed))
     gradient = defense.gradient(vit, images, labels, draw)
+    for name, part in defense.penalty_gradient(vit, draw).items():
+        gradient[name] = gradient[name] + part
     withheld = defense.withholds(gradient)
     shared = {name: t.detach().clone() for name, t in gradient.items() if name not in withheld}
     update = defense.protect(Update(shared, withheld), generator("protect", *seed))

@@ -31,8 +31,12 @@ class Preset(BaseModel):
     settings: Mapping[str, Any] = {}
     """Of the scheme."""
     init_seed: int = 0
+    position_std: float = 0.02
+    """Of the position table before training; MJP's released code starts its own at 1."""
     dataset: str = "photos"
     """Attacked unless the user names another."""
+    pretrained: str | None = None
+    """Name of the timm model whose published weights fit, for --weights pretrained."""
     control: str | None = None
     """The undefended victim to compare with."""
     recipe: Recipe = Recipe()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from jaxtyping import Int
+from PIL import Image
 from torch import Tensor
 
 from privbench.component import Component
@@ -23,6 +24,26 @@ class Dataset(Component, ABC):
     @abstractmethod
     def __len__(self) -> int:
         """Return how many pictures there are."""
+
+    @abstractmethod
+    def picture(self, index: int) -> Image.Image:
+        """Return a picture in RGB as it is stored, of any size; raises BadData."""
+
+    @abstractmethod
+    def labels(self, classes: int) -> list[int]:
+        """Return the label of every picture, in 0 ... classes - 1; raises BadData."""
+
+    def class_names(self) -> list[str]:
+        """Return the names of the classes by label; none where only numbers are known."""
+        return []
+
+    def labelled(self) -> bool:
+        """Say whether labels mean anything; training and accuracy need that."""
+        return True
+
+    def listing(self) -> str:
+        """Return text that identifies the pictures without opening them."""
+        return f"{type(self).__name__} {len(self)}"
 
     @abstractmethod
     def load(

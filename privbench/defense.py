@@ -52,6 +52,20 @@ class Defense(Component):
         """Logits, given the dice; the same code in training, at the client, in an attack."""
         return vit(self.feed(vit, images, draw), self.positions(vit, draw))
 
+    def penalty(
+        self, vit: ViT, draw: Draw | None, progress: float = 1.0
+    ) -> Float[Tensor, ""] | None:
+        """Term of the loss that weights and dice alone decide, at a share of the training."""
+        return None
+
+    def penalty_gradient(self, vit: ViT, draw: Draw | None) -> dict[str, Tensor]:
+        """Gradient of that term by parameter name; empty without one."""
+        if (term := self.penalty(vit, draw)) is None:
+            return {}
+        trained = vit.trained()
+        found = torch.autograd.grad(term, list(trained.values()), materialize_grads=True)
+        return dict(zip(trained, found, strict=True))
+
     def gradient(
         self,
         vit: ViT,
@@ -64,7 +78,8 @@ class Defense(Component):
     ) -> dict[str, Tensor]:
         """Gradient of the mean cross-entropy by parameter name; labels are indices or shares.
 
-        Of all trained parameters, or of those named; differentiable in the images if asked.
+        Of all trained parameters, or of those named; differentiable in the images if asked. The
+        penalty is not in it: no picture changes that part.
         """
         trained = vit.trained()
         named = trained if of is None else {name: trained[name] for name in of}
@@ -75,7 +90,7 @@ class Defense(Component):
         return dict(zip(named, found, strict=True))
 
 
-SHAPING = ("equip", "draw", "feed", "positions")
+SHAPING = ("equip", "draw", "feed", "positions", "penalty")
 
 
 class Stack(Defense):
@@ -118,6 +133,14 @@ class Stack(Defense):
             if type(part).positions is not Defense.positions:
                 return part.positions(vit, draw)
         return vit.positions
+
+    def penalty(
+        self, vit: ViT, draw: Draw | None, progress: float = 1.0
+    ) -> Float[Tensor, ""] | None:
+        """Return the sum of the parts' terms."""
+        terms = [part.penalty(vit, draw, progress) for part in self.parts]
+        found = [term for term in terms if term is not None]
+        return torch.stack(found).sum() if found else None
 
     def withholds(self, names: Iterable[str]) -> frozenset[str]:
         """Return all that any part withholds."""

@@ -1,9 +1,12 @@
 """Versions, device and cores of a run; no host name, no user name, no path."""
 
 import platform
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 
@@ -43,6 +46,20 @@ def lanes(where: torch.device, numbers_per_layer: int, wish: int | None) -> Iter
         yield count
     finally:
         torch.set_num_threads(cores)
+
+
+def revision() -> str:
+    """Return the git commit that this code was checked out from, "+" if edited; "" without git."""
+    git = shutil.which("git")
+    root = Path(__file__).parents[1]
+    if git is None or not (root / ".git").exists():
+        return ""
+
+    def ask(*words: str) -> str:
+        done = subprocess.run([git, "-C", str(root), *words], capture_output=True, text=True)  # noqa: S603
+        return done.stdout.strip()
+
+    return ask("rev-parse", "HEAD") + ("+" if ask("status", "--porcelain", "-uno") else "")
 
 
 def describe(where: torch.device) -> dict[str, str]:

@@ -27,10 +27,17 @@ class PublicModel:
         of: Iterable[str] | None = None,
         differentiable: bool = True,
     ) -> dict[str, Tensor]:
-        """Gradient that a client would compute on these pictures, by parameter name."""
+        """Gradient of a client's cross-entropy on these pictures, by parameter name.
+
+        A penalty of the defense depends on no picture; `penalty_gradient` gives its share.
+        """
         return self.defense.gradient(
             self.vit, images, labels, draw, differentiable=differentiable, of=of
         )
+
+    def penalty_gradient(self, draw: Draw | None = None) -> dict[str, Tensor]:
+        """Gradient that the defense adds whatever the pictures are; empty without any."""
+        return self.defense.penalty_gradient(self.vit, draw)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """How a victim is trained; one recipe for all positional schemes."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -38,8 +38,10 @@ class Recipe(BaseModel):
     augment: str = "rand-m9-mstd0.5-inc1"
     """timm's RandAugment; '' for none."""
     erasing: Share = 0.25
+    crop: Literal["resized", "padded"] = "resized"
+    """A random part of the picture, or all of it inside a border, shifted."""
     padding: Annotated[int, Field(ge=0)] = 4
-    """Zero border of the random crop, in pixels."""
+    """Zero border of a padded crop, in pixels."""
     repeats: Count = 1
     """Repeated augmentation: copies of an image in an epoch, at an unchanged number of steps."""
     exposure: Share = 0.5

@@ -33,6 +33,8 @@ class Draw:
     """Which patches the defense treats."""
     order: Int[Tensor, "b n"]
     """Position i is fed the patch that stood at order[i]."""
+    inner: Int[Tensor, "b q"] | None = None
+    """Pixel j of every patch is fed the one that stood at inner[j]; None where pixels stay."""
 
 
 @dataclass(frozen=True)

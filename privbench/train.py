@@ -1,42 +1,34 @@
 """Trains a victim by its recipe; stops and goes on without changing the outcome."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from jaxtyping import Int
-from safetensors import SafetensorError, safe_open
+from accelerate import Accelerator
+from jaxtyping import Float, Int
 from timm.optim._param_groups import param_groups_weight_decay
 from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
 
-from privbench.augment import Augmentation, Pixels, seed_everything
+from privbench import checkpoint
+from privbench.augment import Augmentation
 from privbench.client import generator
-from privbench.errors import BadWeights
+from privbench.observation import PublicModel
 from privbench.recipe import Recipe
-from privbench.store import write
+from privbench.split import Split
+from privbench.threat import Draw, Images
 from privbench.victim import Victim
 
-STATE = ("exp_avg", "exp_avg_sq", "step")
-"""Of AdamW, per parameter: one that a step leaves alone falls behind in its count."""
-COLUMNS = ("epoch", "lr", "loss", "accuracy")
 EVALUATION_BATCH = 500
 
 Report = Callable[[int, int, float, float], None]
 """Called with the steps done, all steps, the mean loss of the epoch and the last test accuracy."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Pictures in memory."""
-
-    pixels: Pixels
-    labels: Int[Tensor, " b"]
+Log = list[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -51,17 +43,40 @@ class Training:
     identity: Mapping[str, Any]
     """Names, settings and data hashes: a checkpoint goes on only with its own."""
     folder: Path
+    engine: Accelerator
+    """One process or several, started by torchrun: they share each batch among them."""
+    workers: int = 0
+    """Processes that augment pictures, per process that trains; no answer depends on it."""
 
 
-def run(training: Training, report: Report) -> list[dict[str, float]]:
+class Step(nn.Module):
+    """A victim and its loss: what an engine wraps when several processes train."""
+
+    def __init__(self, model: PublicModel, *, bf16: bool) -> None:
+        super().__init__()
+        self.vit, self.defense, self.bf16 = model.vit, model.defense, bf16
+
+    def forward(
+        self, images: Images, soft: Float[Tensor, "b classes"], draw: Draw | None, progress: float
+    ) -> Float[Tensor, ""]:
+        """Cross-entropy with soft labels, plus the defense's penalty at this share of the steps."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.defense.forward(self.vit, images, draw)
+        loss = cross_entropy(logits.float(), soft)
+        penalty = self.defense.penalty(self.vit, draw, progress)
+        return loss if penalty is None else loss + penalty
+
+
+def run(training: Training, report: Report) -> Log:
     """Train to the last epoch; return the log, a row per epoch.
 
-    After every epoch checkpoint and log.csv are replaced atomically, and every epoch seeds its
-    own generators, so a run that was killed ends in the same weights as an undisturbed one on the
-    same machine. Raises BadWeights on a checkpoint of another training, Unwritable on a full disk.
+    After every epoch checkpoint and log.csv are replaced atomically. Every picture, batch and
+    draw has a seed of its own, so a run that was killed ends in the same weights as an
+    undisturbed one on the same machine, and several processes see what one would.
+    Raises BadWeights on a checkpoint of another training, Unwritable on a full disk.
     """
-    vit, recipe = training.victim.model.vit, training.recipe
-    steps = len(training.train.labels) // recipe.batch_size
+    vit, recipe, engine = training.victim.model.vit, training.recipe, training.engine
+    steps = len(training.train) // recipe.batch_size
     groups = param_groups_weight_decay(
         vit, recipe.weight_decay, no_weight_decay_list=_undecayed(vit, recipe)
     )
@@ -75,53 +90,117 @@ def run(training: Training, report: Report) -> list[dict[str, float]]:
         warmup_lr_init=1e-6,
         t_in_epochs=False,
     )
-    log = _resume(training, vit, optimizer)
+    log = checkpoint.resume(training.folder, training.identity, vit, optimizer)
+    step: nn.Module = engine.prepare(Step(training.victim.model, bf16=recipe.bf16))
     for epoch in range(len(log), recipe.epochs):
-        row = {"epoch": float(epoch + 1)}
+        row, start = {"epoch": float(epoch + 1)}, time.perf_counter()
         accuracy = log[-1]["accuracy"] if log else 0.0
-        for done, loss in _epoch(training, optimizer, schedule, epoch, steps):
+        for done, loss in _epoch(training, step, optimizer, schedule, epoch, steps):
             row["loss"] = loss
             report(epoch * steps + done, total, loss, accuracy)
         row["lr"] = optimizer.param_groups[0]["lr"]
-        row["accuracy"] = accuracy_of(training.victim, training.test)
+        row["accuracy"] = accuracy_of(training.victim, training.test, engine, bf16=recipe.bf16)
+        row["seconds"] = time.perf_counter() - start
         log.append(row)
-        _save(training, vit, optimizer, log)
+        if engine.is_main_process:
+            checkpoint.save(training.folder, training.identity, vit, optimizer, log)
+        engine.wait_for_everyone()
     return log
 
 
 def _epoch(
     training: Training,
+    step: nn.Module,
     optimizer: torch.optim.Optimizer,
     schedule: CosineLRScheduler,
     epoch: int,
     steps: int,
 ) -> Iterator[tuple[int, float]]:
     """Yield the steps done and the mean loss so far."""
-    model, recipe = training.victim.model, training.recipe
-    vit, device = model.vit, model.vit.mean.device
-    rng = generator("train", training.seed, epoch)
-    seed_everything(int(torch.randint(2**31, (), generator=rng)))
-    augment = Augmentation(recipe, vit.side, vit.classes, vit.mean, vit.std)
-    order = _order(len(training.train.labels), recipe, rng)
-    vit.train()
+    model, recipe, engine = training.victim.model, training.recipe, training.engine
+    device, size = model.vit.mean.device, recipe.batch_size
+    rows = share_of(size, engine.process_index, engine.num_processes)
+    exposing = epoch >= recipe.epochs * recipe.exposure_after
+    step.train()
     mean = 0.0
-    for step in range(steps):
-        schedule.step_update(epoch * steps + step)
-        chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-        images, soft = augment(training.train.pixels[chosen], training.train.labels[chosen])
-        exposed = epoch >= recipe.epochs * recipe.exposure_after
-        exposed = exposed and float(torch.rand((), generator=rng)) < recipe.exposure
-        draw = model.defense.draw(vit, len(chosen), rng) if exposed else None
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16):
-            logits = model.defense.forward(vit, images.to(device), draw)
-        loss = cross_entropy(logits.float(), soft.to(device))
+    for done, (images, soft) in enumerate(batches(training, epoch, steps, rows)):
+        schedule.step_update(epoch * steps + done)
+        dice = generator("dice", training.seed, epoch, done)
+        exposed = exposing and float(torch.rand((), generator=dice)) < recipe.exposure
+        draw = model.defense.draw(model.vit, size, dice) if exposed else None
+        progress = (epoch * steps + done) / (steps * recipe.epochs)
+        loss = step(images.to(device), soft.to(device), _only(draw, rows), progress)
         optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(vit.parameters(), recipe.clip)
+        engine.backward(loss)
+        nn.utils.clip_grad_norm_(model.vit.parameters(), recipe.clip)
         optimizer.step()
-        mean += (loss.item() - mean) / (step + 1)
-        yield step + 1, mean
-    vit.eval()
+        whole = engine.reduce(loss.detach(), reduction="mean")
+        assert isinstance(whole, Tensor)
+        mean += (whole.item() - mean) / (done + 1)
+        yield done + 1, mean
+    step.eval()
+
+
+def batches(
+    training: Training, epoch: int, steps: int, rows: Sequence[int]
+) -> Iterator[tuple[Images, Float[Tensor, "b classes"]]]:
+    """Yield these rows of every batch of an epoch, augmented and mixed."""
+    vit, recipe = training.victim.model.vit, training.recipe
+    augmentation = Augmentation(recipe, vit.side, vit.classes, vit.mean, vit.std)
+    rng = generator("epoch", training.seed, epoch)
+    order = _order(len(training.train), recipe, rng).tolist()
+    seeds = torch.randint(2**31, (steps, recipe.batch_size + 1), generator=rng).tolist()
+
+    def one(place: tuple[int, int]) -> tuple[Tensor, int, int]:
+        step, row = place
+        index = order[step * recipe.batch_size + row]
+        pixels = augmentation.each(training.train.picture(index), seeds[step][row])
+        return pixels, int(training.train.labels[index]), step
+
+    def batch(found: list[tuple[Tensor, int, int]]) -> tuple[Images, Float[Tensor, "b classes"]]:
+        pixels, labels, places = zip(*found, strict=True)
+        seed = seeds[places[0]][-1]
+        return augmentation.mix(torch.stack(pixels), torch.tensor(labels), seed)
+
+    yield from DataLoader(
+        Places(one, steps * recipe.batch_size),  # type: ignore[arg-type]
+        batch_sampler=[[(step, row) for row in rows] for step in range(steps)],  # type: ignore[arg-type]
+        collate_fn=batch,
+        num_workers=training.workers,
+        multiprocessing_context="fork" if training.workers else None,
+    )
+
+
+@dataclass(frozen=True)
+class Places(torch.utils.data.Dataset[Any]):
+    """A picture for each place in an epoch, a pair of step and row."""
+
+    picture: Callable[[tuple[int, int]], Any]
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, place: tuple[int, int]) -> Any:
+        return self.picture(place)
+
+
+def share_of(size: int, process: int, processes: int) -> list[int]:
+    """Rows of a batch that one of several processes takes.
+
+    A part of the first half and its mirror image in the second: mixing pairs mirrored rows, so
+    that each process mixes exactly those pairs that one process with the whole batch would.
+    """
+    part = size // 2 // processes
+    first = list(range(process * part, (process + 1) * part))
+    return first + [size - 1 - row for row in reversed(first)]
+
+
+def _only(draw: Draw | None, rows: Sequence[int]) -> Draw | None:
+    if draw is None or len(rows) == len(draw.mask):
+        return draw
+    inner = None if draw.inner is None else draw.inner[list(rows)]
+    return replace(draw, mask=draw.mask[list(rows)], order=draw.order[list(rows)], inner=inner)
 
 
 def _order(count: int, recipe: Recipe, rng: Generator) -> Int[Tensor, " k"]:
@@ -133,78 +212,24 @@ def _order(count: int, recipe: Recipe, rng: Generator) -> Int[Tensor, " k"]:
 def _undecayed(vit: nn.Module, recipe: Recipe) -> set[str]:
     if recipe.decay_positions:
         return set()
-    ends = ("pos_embed", "cls_token", "dist_token", "reg_token")
+    ends = ("_embed", "_token")  # position tables and what stands before the patches
     return {name for name, _ in vit.named_parameters() if name.endswith(ends)}
 
 
 @torch.no_grad()
-def accuracy_of(victim: Victim, split: Split) -> float:
+def accuracy_of(
+    victim: Victim, split: Split, engine: Accelerator | None = None, *, bf16: bool = False
+) -> float:
     """Share of correct answers, without the defense's dice."""
     model = victim.model
-    device, right = model.vit.mean.device, 0
+    device, right = model.vit.mean.device, torch.zeros((), device=model.vit.mean.device)
+    process, processes = (engine.process_index, engine.num_processes) if engine else (0, 1)
     model.vit.eval()
-    for start in range(0, len(split.labels), EVALUATION_BATCH):
-        part = slice(start, start + EVALUATION_BATCH)
-        images = split.pixels[part].to(device).float() / 255
-        found = model.defense.forward(model.vit, images, None).argmax(1)
-        right += int((found.cpu() == split.labels[part]).sum())
-    return right / len(split.labels)
-
-
-def _checkpoint(training: Training) -> Path:
-    return training.folder / "checkpoint.safetensors"
-
-
-def _save(
-    training: Training,
-    vit: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    log: list[dict[str, float]],
-) -> None:
-    """Write weights, both moments of AdamW, and the log; the checkpoint first."""
-    tensors = {f"weights.{name}": tensor for name, tensor in vit.state_dict().items()}
-    for name, parameter in vit.named_parameters():
-        for part, tensor in optimizer.state.get(parameter, {}).items():
-            tensors[f"{part}.{name}"] = tensor
-    state = {"identity": training.identity, "log": log}
-    write_tensors(_checkpoint(training), tensors, {"privbench": json.dumps(state, sort_keys=True)})
-    lines = [",".join(f"{row[column]:.6g}" for column in COLUMNS) for row in log]
-    write(training.folder / "log.csv", "\n".join([",".join(COLUMNS), *lines, ""]).encode())
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Replace a safetensors file atomically; raises Unwritable."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write(path, safetensors.torch.save(plain, metadata))
-
-
-def _resume(
-    training: Training, vit: nn.Module, optimizer: torch.optim.Optimizer
-) -> list[dict[str, float]]:
-    """Fill model and optimizer from a checkpoint; return its log, empty without one."""
-    path = _checkpoint(training)
-    if not path.is_file():
-        return []
-    try:
-        with safe_open(path, "pt") as file:
-            state = json.loads(file.metadata()["privbench"])
-        tensors = safetensors.torch.load_file(path)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-        raise BadWeights(
-            f"'{path}' is not a checkpoint of this program. Move it away or name another --out."
-        ) from None
-    if state["identity"] != json.loads(json.dumps(training.identity)):
-        wrong = [k for k, v in state["identity"].items() if v != training.identity.get(k)]
-        raise BadWeights(
-            f"'{path}' belongs to a training with another {', '.join(wrong) or 'set of options'}. "
-            "Repeat the command that began it, or name another --out."
-        )
-    prefix = "weights."
-    weights = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
-    vit.load_state_dict(weights)
-    for name, parameter in vit.named_parameters():
-        found = {part: tensors[f"{part}.{name}"] for part in STATE if f"{part}.{name}" in tensors}
-        if found:
-            step = {"step": found.pop("step")}  # AdamW keeps its count on the processor
-            optimizer.state[parameter] = step | {k: t.to(parameter) for k, t in found.items()}
-    return state["log"]
+    for start in range(process * EVALUATION_BATCH, len(split), processes * EVALUATION_BATCH):
+        images, labels = split.load(range(start, min(start + EVALUATION_BATCH, len(split))))
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            found = model.defense.forward(model.vit, images.to(device), None).argmax(1)
+        right += (found == labels.to(device)).sum()
+    whole = engine.reduce(right, reduction="sum") if engine else right
+    assert isinstance(whole, Tensor)
+    return whole.item() / len(split)

@@ -22,6 +22,11 @@ from privbench.errors import BadSetting, BadWeights, UnknownName
 from privbench.observation import PublicModel
 from privbench.vit import ViT
 
+INITIAL = ("init_seed", "position_std")
+"""Settings of what the weights are before training."""
+TIMM_STD = 0.02
+"""Of timm's position tables; position_std scales them."""
+
 
 @dataclass(frozen=True)
 class Victim:
@@ -43,7 +48,7 @@ class Victim:
 
 def known_settings(preset: Preset) -> list[str]:
     """Names that `--set model.KEY=VALUE` may use for a victim."""
-    return [*preset.architecture, *find(Defense, preset.scheme).setting_names(), "init_seed"]
+    return [*preset.architecture, *find(Defense, preset.scheme).setting_names(), *INITIAL]
 
 
 def load(
@@ -58,23 +63,27 @@ def load(
     UnknownName.refuse(f"setting of {name}", settings, known_settings(preset))
     architecture = {key: settings.get(key, value) for key, value in preset.architecture.items()}
     seed = settings.get("init_seed", preset.init_seed)
-    _check(name, architecture, seed)
-    changes = {k: v for k, v in settings.items() if k not in (*architecture, "init_seed")}
+    spread = settings.get("position_std", preset.position_std)
+    _check(name, architecture, seed, spread)
+    changes = {k: v for k, v in settings.items() if k not in (*architecture, *INITIAL)}
     scheme = make(Defense, preset.scheme, dict(preset.settings) | changes)
     vit = _build(preset, name, architecture, seed)
+    vit.positions.data *= spread / TIMM_STD
     stack = Stack(parts=(scheme, *defenses))
     stack.equip(vit, torch.Generator().manual_seed(seed))
     _fill(vit, name, weights)
     return Victim(
         preset=preset,
-        settings={**architecture, **scheme.settings(), "init_seed": seed},
+        settings={**architecture, **scheme.settings(), "init_seed": seed, "position_std": spread},
         model=PublicModel(vit.eval().to(device), stack),
         weights=weights if weights in ("init", "trained") else Path(weights).name,
         weights_sha256=_hash(vit.state_dict()),
     )
 
 
-def _check(name: str, architecture: Mapping[str, Any], seed: Any) -> None:
+def _check(name: str, architecture: Mapping[str, Any], seed: Any, spread: Any) -> None:
+    if not isinstance(spread, int | float) or not 0 < spread < float("inf"):
+        raise BadSetting(f"{name}: position_std is a number above zero, not {spread!r}.")
     for key, value, least in [
         *((k, v, 1) for k, v in architecture.items()),
         ("init_seed", seed, 0),

@@ -30,7 +30,10 @@ FILES = {
 }
 MEAN = ["run", "--attack", "mean", "--model", "vit_vanilla", "--images", "1"]
 WHOLE = "is a whole number from 1 on, not"
-KNOWN = "Known: depth, embed_dim, img_size, init_seed, num_classes, num_heads, patch_size."
+KNOWN = (
+    "Known: depth, embed_dim, img_size, init_seed, num_classes, num_heads, patch_size, "
+    "position_std."
+)
 
 # What is typed after MEAN (a later option wins where one value is taken) and what is answered.
 MISTAKES = {

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privbench.defenses._masks import blockwise, sample
+from privbench.puzzle import blockwise, sample
 from privbench.threat import Draw
 from privbench.vit import ViT
 

@@ -69,6 +69,24 @@ class CIFAR10(Dataset):
         """Count the pictures of the split."""
         return len(self.pictures.labels)
 
+    def picture(self, index: int) -> Image.Image:
+        """Return a picture of 32 px."""
+        check_indices("cifar10", [index], len(self))
+        return self.pictures.picture(index)
+
+    def class_names(self) -> list[str]:
+        """Return the ten names in their usual order."""
+        return CLASSES
+
+    def labels(self, classes: int) -> list[int]:
+        """Return labels 0 to 9."""
+        if classes < len(CLASSES):
+            raise BadData(
+                f"cifar10 has {len(CLASSES)} classes, this victim knows {classes}; choose "
+                "--dataset photos, or a model with at least 10 classes."
+            )
+        return list(self.pictures.labels)
+
     def load(
         self, indices: Sequence[int], side: int, classes: int
     ) -> tuple[Images, Int[Tensor, " b"]]:
@@ -78,14 +96,9 @@ class CIFAR10(Dataset):
                 f"cifar10 pictures are {SIDE} px, this victim takes {side} px; choose --dataset "
                 f"photos or folder, or a {SIDE} px model."
             )
-        if classes < len(CLASSES):
-            raise BadData(
-                f"cifar10 has {len(CLASSES)} classes, this victim knows {classes}; choose "
-                "--dataset photos, or a model with at least 10 classes."
-            )
-        check_indices("cifar10", indices, len(self))
-        images = [as_tensor(self.pictures.picture(index)) for index in indices]
-        return torch.stack(images), torch.tensor([self.pictures.labels[i] for i in indices])
+        labels = self.labels(classes)
+        images = [as_tensor(self.picture(index)) for index in indices]
+        return torch.stack(images), torch.tensor([labels[index] for index in indices])
 
 
 @cache

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 from jaxtyping import Int
+from PIL import Image
 from torch import Tensor
 
 from privbench.dataset import Dataset
@@ -15,6 +16,7 @@ from privbench.errors import BadData, BadSetting
 from privbench.threat import Images
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".gif")
+TABLE = "labels.csv"
 LABEL_COLUMNS = ("label", "imagenet1k_index")
 
 
@@ -49,24 +51,44 @@ class Folder(Dataset):
         """Count the pictures."""
         return len(self.files)
 
+    def picture(self, index: int) -> Image.Image:
+        """Return a picture at its full size."""
+        check_indices("folder", [index], len(self))
+        path = Path(self.root or ".") / self.files[index]
+        return open_rgb(path, str(path))
+
+    def labelled(self) -> bool:
+        """Say whether there is a table, or class folders."""
+        return (Path(self.root or ".") / TABLE).is_file() or bool(self.class_names())
+
+    def class_names(self) -> list[str]:
+        """Return the names of the class folders; none where a table or nothing gives labels."""
+        table = Path(self.root or ".") / TABLE
+        if table.is_file() or any(len(path.parts) != 2 for path in self.files):
+            return []
+        return sorted({path.parts[0] for path in self.files})
+
+    def listing(self) -> str:
+        """Return names and sizes of all files."""
+        root = Path(self.root or ".")
+        return "\n".join(f"{path} {(root / path).stat().st_size}" for path in self.files)
+
     def load(
         self, indices: Sequence[int], side: int, classes: int
     ) -> tuple[Images, Int[Tensor, " b"]]:
         """Return center crops and labels."""
         check_indices("folder", indices, len(self))
         labels = self.labels(classes)
-        paths = [Path(self.root or ".") / self.files[index] for index in indices]
-        pictures = [as_tensor(square(open_rgb(path, str(path)), side)) for path in paths]
+        pictures = [as_tensor(square(self.picture(index), side)) for index in indices]
         return torch.stack(pictures), torch.tensor([labels[index] for index in indices])
 
     def labels(self, classes: int) -> list[int]:
         """Return the label of every picture, checked against the number of classes."""
-        table = Path(self.root or ".") / "labels.csv"
+        table = Path(self.root or ".") / TABLE
         if table.is_file():
             return listed(table, self.files, classes)
-        if any(len(path.parts) != 2 for path in self.files):
+        if not (names := self.class_names()):
             return [index % classes for index in range(len(self))]
-        names = sorted({path.parts[0] for path in self.files})
         if len(names) > classes:
             raise BadData(
                 f"'{self.root}' has {len(names)} class folders, but this victim knows {classes} "

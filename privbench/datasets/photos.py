@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
+from PIL import Image
 from torch import Tensor
 
 from privbench.dataset import Dataset
@@ -46,23 +47,37 @@ class Photos(Dataset):
         """Return how many photographs the table lists."""
         return len(PHOTOS)
 
+    def picture(self, index: int) -> Image.Image:
+        """Return a photograph at its full size."""
+        check_indices("photos", [index], len(self))
+        return read(PHOTOS[index].file)
+
+    def labels(self, classes: int) -> list[int]:
+        """Return the index modulo the number of classes."""
+        return [index % classes for index in range(len(self))]
+
+    def labelled(self) -> bool:
+        """Photographs have no classes."""
+        return False
+
     def load(
         self, indices: Sequence[int], side: int, classes: int
     ) -> tuple[Images, Int[Tensor, " b"]]:
-        """Return center crops; a label is the index modulo the number of classes."""
+        """Return center crops."""
         if self.root is not None:
             raise BadSetting(
                 "photos comes with scikit-image and reads no folder. Leave --data-root out, or "
                 "choose --dataset folder for your own pictures."
             )
         check_indices("photos", indices, len(self))
-        pictures = [read(PHOTOS[index].file, side) for index in indices]
-        return torch.stack(pictures), torch.tensor([index % classes for index in indices])
+        pictures = [as_tensor(square(self.picture(index), side)) for index in indices]
+        labels = self.labels(classes)
+        return torch.stack(pictures), torch.tensor([labels[index] for index in indices])
 
 
-def read(name: str, side: int) -> Tensor:
+def read(name: str) -> Image.Image:
     """Read a file of the installed package, past `skimage.data`, which would download."""
     path = files("skimage") / "data" / name
     if not path.is_file():
         raise BadData(f"This scikit-image lacks '{name}'. Install scikit-image 0.25 or 0.26.")
-    return as_tensor(square(open_rgb(path, name), side))
+    return open_rgb(path, name)

@@ -1,4 +1,4 @@
-"""Which patches a positional scheme treats, and where it moves them."""
+"""Block-wise masks of patches, and the moves inside them."""
 
 import math
 import random
@@ -83,14 +83,18 @@ def sample(
     return mask if sampler == "blockwise" else extend(mask, grid, count, dice)
 
 
-def throw(mask: Bool[Tensor, "b n"], rng: Generator, *, move: bool) -> Draw:
+def still(mask: Bool[Tensor, "b n"]) -> Draw:
+    """Pair a mask with patches that stay where they are."""
+    return Draw(mask, torch.arange(mask.shape[1]).repeat(len(mask), 1))
+
+
+def throw(mask: Bool[Tensor, "b n"], rng: Generator) -> Draw:
     """Pair a mask with a uniform permutation of its patches; fixed points are allowed."""
-    order = torch.arange(mask.shape[1]).repeat(len(mask), 1)
-    if move:
-        for row, cells in zip(order, mask, strict=True):
-            places = cells.nonzero().flatten()
-            row[places] = places[torch.randperm(len(places), generator=rng)]
-    return Draw(mask, order)
+    draw = still(mask)
+    for row, cells in zip(draw.order, mask, strict=True):
+        places = cells.nonzero().flatten()
+        row[places] = places[torch.randperm(len(places), generator=rng)]
+    return draw
 
 
 def moved(images: Images, patch: int, draw: Draw) -> Images:

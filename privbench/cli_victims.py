@@ -1,0 +1,76 @@
+"""The command line's victims: train them, measure them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from privbench.terminal import Names, console
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(train)
+
+
+def train(
+    model: Annotated[str, typer.Option(help="Victim to train, such as vit_mjp.")],
+    dataset: Annotated[
+        str | None, typer.Option(help="Pictures. \\[default: the victim's own]")
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder that holds train and test.", metavar="PATH")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Short for --set train.epochs=N.", metavar="N")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order, augmentation.", min=0)] = 0,
+    set_: Annotated[
+        Names,
+        typer.Option(
+            "--set", help="train.lr=5e-4; also model., dataset. Repeat it.", metavar="KEY=VALUE"
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that augment large pictures.", metavar="N", min=0),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="\\[default: results/training/MODEL-seedN]", metavar="DIR"),
+    ] = None,
+) -> None:
+    """Train a victim by its recipe; the same command goes on where it was stopped.
+
+    Several processes share each batch: torchrun --nproc-per-node 2 -m privbench train ...
+    """
+    screen = console()
+    with screen.status("loading"):
+        from privbench.console import Ascent
+        from privbench.trainer import begin, finish
+
+        folder = out or Path("results") / "training" / f"{model.replace(':', '_')}-seed{seed}"
+        assignments = [*(set_ or []), *([f"train.epochs={epochs}"] if epochs else [])]
+        training = begin(
+            model,
+            dataset,
+            data_root,
+            assignments,
+            seed=seed,
+            device=device,
+            out=folder,
+            workers=workers,
+        )
+    words = ["privbench train --model", model, "--dataset", str(training.identity["dataset"])]
+    words += ["--data-root PATH"] if data_root else []
+    words += [f"--seed {seed}", *(f"--set {one}" for one in assignments)]
+    if not training.engine.is_main_process:
+        finish(training, lambda *_: None)
+        return
+    ascent = Ascent(screen)
+    with ascent.bar:
+        path = finish(training, ascent.report, " ".join(words))
+    screen.print(f"Weights: {path}", soft_wrap=True)
+    screen.print(f"Log: {folder / 'log.csv'}", soft_wrap=True)
+    screen.print(f"Attack them: privbench run --attack gradinv --model {model} --weights {path}")

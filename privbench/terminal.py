@@ -1,0 +1,25 @@
+"""What all commands share: options of one name, and a terminal that prints names as they are."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Names = list[str] | None
+Out = Annotated[Path, typer.Option("--out", help="Results folder.", metavar="DIR")]
+
+WIDTH = 140
+"""Columns of a pipe or a log, which have no width of their own; eighty would break the table."""
+
+
+def console(*, error: bool = False) -> "Console":
+    """Return a console; brackets and colons in names and messages are no markup."""
+    from rich.console import Console
+
+    screen = Console(stderr=error, markup=False, emoji=False)
+    if not screen.is_terminal:
+        screen.width = WIDTH
+    return screen
