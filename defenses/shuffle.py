@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Generator
 
 from privbench.defense import Defense
-from privbench.puzzle import Sampler, moved, sample, throw
+from privbench.puzzle import LARGEST, SMALLEST, Sampler, moved, sample, throw
 from privbench.threat import Draw, Images
 from privbench.vit import ViT
 
@@ -21,9 +21,9 @@ class Shuffle(Defense):
     """Nominal share of the patches; the realized share is in the record."""
     sampler: Sampler = "blockwise"
     """blockwise (BEiT's, as released: may fall short), blockwise_exact, or uniform."""
-    smallest: Annotated[int, Field(ge=1)] = 8
+    smallest: Annotated[int, Field(ge=1)] = SMALLEST
     """Smallest block, in patches."""
-    largest: Annotated[int, Field(ge=1)] = 75
+    largest: Annotated[int, Field(ge=1)] = LARGEST
     """Cap on a block, in patches; the released code never scales it with the ratio."""
     per: Literal["batch", "image"] = "batch"
     """One draw for the whole batch, as released, or one for each image."""

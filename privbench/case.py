@@ -103,8 +103,8 @@ class Record:
 
     def to_json(self) -> str:
         """Return text that `from_json` reads; NaN and infinity become null."""
-        content = _finite({"schema": SCHEMA, "key": self.case.key} | asdict(self))
-        content["sha256"] = _digest(content)
+        content = finite({"schema": SCHEMA, "key": self.case.key} | asdict(self))
+        content["sha256"] = digest(content)
         return json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
 
     @classmethod
@@ -113,7 +113,7 @@ class Record:
         content = json.loads(text)
         if not isinstance(content, dict) or content.pop("schema") != SCHEMA:
             raise ValueError("a record of another schema")
-        if content.pop("sha256") != _digest({"schema": SCHEMA} | content):
+        if content.pop("sha256") != digest({"schema": SCHEMA} | content):
             raise ValueError("a record that somebody edited")
         key = content.pop("key")
         case = content.pop("case")
@@ -130,18 +130,20 @@ class Record:
         return record
 
 
-def _digest(content: Mapping[str, Any]) -> str:
+def digest(content: Mapping[str, Any]) -> str:
+    """Return the sha256 of a record's content: one that somebody edits no longer fits it."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return what JSON can hold; NaN and infinity become None."""
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else None
     if isinstance(value, Mapping):
-        return {str(key): _finite(one) for key, one in value.items()}
+        return {str(key): finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [
-            _finite(one) for one in (sorted(value) if isinstance(value, set | frozenset) else value)
+            finite(one) for one in (sorted(value) if isinstance(value, set | frozenset) else value)
         ]
     if value is None or isinstance(value, bool | int | str):
         return value

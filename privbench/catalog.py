@@ -9,7 +9,7 @@ from privbench.component import names
 from privbench.config import preset_names, read_preset
 from privbench.errors import UnknownName
 
-SHELVES = ("attacks", "defenses", "datasets", "metrics")
+SHELVES = ("attacks", "defenses", "datasets", "metrics", "evals")
 PRESETS = ("models", "suites")
 
 

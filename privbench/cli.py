@@ -128,7 +128,7 @@ def list_(
     shelf: Annotated[
         str | None,
         typer.Argument(
-            help="attacks, defenses, models, datasets, metrics or suites; all if left out."
+            help="attacks, defenses, models, datasets, metrics, evals or suites; all if left out."
         ),
     ] = None,
 ) -> None:

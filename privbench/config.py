@@ -42,6 +42,10 @@ class Preset(BaseModel):
     recipe: Recipe = Recipe()
     """How `privbench train` trains it."""
 
+    def initial(self) -> dict[str, int | float]:
+        """Return the settings of what the weights are before training."""
+        return {"init_seed": self.init_seed, "position_std": self.position_std}
+
 
 def preset_names(kind: str) -> list[str]:
     """Names of the presets of a kind: models or suites."""

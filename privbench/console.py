@@ -34,6 +34,9 @@ FIGURES = (
     ("s", "seconds", 2),
 )
 MOST_NAMED = 3
+PLAIN = ("feature_distance", "kl")
+"""Columns of the utility table that are no shares."""
+SHORT = {"agreement_when_right": "if right", "feature_distance": "distance"}
 NO_CONTROL = (
     "No undefended control among these results, so whether the attack works at all is unknown. "
     "Add the control to --model, and none to --defense."
@@ -164,6 +167,62 @@ class Ascent:
         if not self.console.is_terminal and (percent := 100 * done // steps) > self.percent:
             self.percent = percent
             self.console.print(f"{percent} %: step {done} of {steps}, {text}", highlight=False)
+
+
+class Passes:
+    """Progress of passes over many pictures: a bar on a terminal, elsewhere a line for each."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self.task = self.bar.add_task("reading pictures", total=None)
+
+    def report(self, what: str, done: int, total: int) -> None:
+        """Show how far the pass is."""
+        self.bar.update(self.task, completed=done, total=total, description=what)
+        if not self.console.is_terminal and done == total:
+            self.console.print(f"{what}: {total} pictures", highlight=False)
+
+
+def utility_board(table: "pd.DataFrame") -> Table:
+    """Accuracy in percent for a terminal; what all rows share stands in the title."""
+    rows: list[Row] = table.to_dict("records")  # type: ignore[assignment]
+    shared = [key for key in ("weights", "dataset", "n", "seed") if len(set(table[key])) == 1]
+    labels = ["model", *(key for key in ("weights", "dataset", "n", "seed") if key not in shared)]
+    drawn = Table(
+        title=", ".join([*(f"{key} {rows[0][key]}" for key in shared), "shares in percent"]),
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for heading in labels:
+        drawn.add_column(heading, overflow="fold", min_width=max(12, len(heading)))
+    found = [str(name) for name in table.columns if f"{name}_lo" in table.columns]
+    found = [name for name in found if not name.startswith("treated")]
+    for name in found:
+        heading = SHORT.get(name, name).replace("_", " ")
+        drawn.add_column(heading, justify="right", no_wrap=name == "top1")
+    for row in rows:
+        scores = [_figure(row, name) for name in found]
+        drawn.add_row(*(str(row[key]) for key in labels), *scores)
+    return drawn
+
+
+def _figure(row: Row, name: str) -> str:
+    """Mean of a column; of the first one also the interval."""
+    scale, digits = (1, 2) if name.startswith(PLAIN) else (100, 1)
+    scaled = {key: scale * row[key] for key in (name, f"{name}_lo", f"{name}_hi")}
+    mean, low, high = (_number(scaled, key, digits) for key in scaled)
+    return f"{mean} ({low} to {high})" if name == "top1" and low else mean
 
 
 def _name(case: Case) -> str:

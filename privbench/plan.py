@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -64,10 +65,10 @@ def plan(suite: Suite, device: torch.device) -> list[Job]:
     jobs: dict[str, Job] = {}
     for number, (name, changed, stack) in enumerate(cells):
         dataset = suite.dataset or presets[name].dataset
-        shelf = _dataset(dataset, sections["dataset"], suite)
+        shelf = open_dataset(dataset, sections["dataset"], suite.data_root)
         subject = _Subject(
-            _model_part(name, changed, victim(number)),
-            _control(presets[name], changed),
+            model_part(name, changed, victim(number)),
+            control_of(presets[name], changed),
             tuple(part for part, _ in stack),
             victim(number),
         )
@@ -132,7 +133,8 @@ def _refusal(attack: Attack, name: str, threat: ThreatModel, victim: Victim) -> 
     return None
 
 
-def _part(name: str, made: Component) -> Part:
+def part_of(name: str, made: Component) -> Part:
+    """Return a component as records name it."""
     return Part(name, label(name, made.changed()), type(made).version, made.settings())
 
 
@@ -146,7 +148,7 @@ def _shelved(
         (entry.name, make(base, entry.name, given[entry.name] | dict(entry.settings)))
         for entry in entries
     ]
-    return [(_part(name, one), one) for name, one in made]
+    return [(part_of(name, one), one) for name, one in made]
 
 
 def _stacks(entries: Sequence[Entry], settings: Mapping[str, Any]) -> list[list[Shelved[Defense]]]:
@@ -173,10 +175,11 @@ def _threat(suite: Suite, settings: Mapping[str, Any]) -> ThreatModel:
     return threat
 
 
-def _dataset(name: str, settings: Mapping[str, Any], suite: Suite) -> Shelved[Dataset]:
+def open_dataset(name: str, settings: Mapping[str, Any], root: Path | None) -> Shelved[Dataset]:
+    """Return a data set and how records name it."""
     given = dict(settings)
-    if suite.data_root is not None:
-        given["root"] = suite.data_root
+    if root is not None:
+        given["root"] = root
     made = make(Dataset, name, given)
     # A folder's place is the user's own affair: records know its name and its content's hash.
     inside = {key: value for key, value in made.settings().items() if key != "root"}
@@ -185,19 +188,20 @@ def _dataset(name: str, settings: Mapping[str, Any], suite: Suite) -> Shelved[Da
     return Part(name, label(name + at, changed), type(made).version, inside), made
 
 
-def _model_part(name: str, changed: Mapping[str, Any], victim: Victim) -> Part:
+def model_part(name: str, changed: Mapping[str, Any], victim: Victim) -> Part:
+    """Return a victim as records name it."""
     preset = victim.preset
-    default = {**preset.architecture, **preset.settings, "init_seed": preset.init_seed}
+    default = {**preset.architecture, **preset.settings, **preset.initial()}
     differs = {k: v for k, v in changed.items() if default.get(k, ...) != v}
     version = find(Defense, preset.scheme).version
     return Part(name, label(name, differs), version, {"scheme": preset.scheme, **victim.settings})
 
 
-def _control(preset: Preset, changed: Mapping[str, Any]) -> str | None:
+def control_of(preset: Preset, changed: Mapping[str, Any]) -> str | None:
     """Label of the undefended victim with the same changes, where they concern it."""
     if preset.control is None:
         return None
     control = model_preset(preset.control)
     same = {k: v for k, v in changed.items() if k in known_settings(control)}
-    default = {**control.architecture, **control.settings, "init_seed": control.init_seed}
+    default = {**control.architecture, **control.settings, **control.initial()}
     return label(preset.control, {k: v for k, v in same.items() if default.get(k, ...) != v})

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -15,6 +16,8 @@ Sampler = Literal["blockwise", "blockwise_exact", "uniform"]
 
 ASPECT = math.log(1 / 0.3)
 ATTEMPTS = 10
+SMALLEST, LARGEST = 8, 75
+"""Patches in a block, as released; the cap is never scaled with the ratio."""
 
 
 def blockwise(
@@ -81,6 +84,16 @@ def sample(
         return [i in chosen for i in range(grid**2)]
     mask = blockwise(grid, count, smallest, largest, dice)
     return mask if sampler == "blockwise" else extend(mask, grid, count, dice)
+
+
+def blockwise_draw(grid: int, ratio: float, dice: Sequence[Generator]) -> Draw:
+    """Throw a block-wise mask and its permutation for each generator, as released."""
+    draws = []
+    for rng in dice:
+        words = random.Random(int(torch.randint(2**62, (), generator=rng)))
+        mask = sample("blockwise", grid, ratio, SMALLEST, LARGEST, words)
+        draws.append(throw(torch.tensor([mask]), rng))
+    return Draw(torch.cat([d.mask for d in draws]), torch.cat([d.order for d in draws]))
 
 
 def still(mask: Bool[Tensor, "b n"]) -> Draw:

@@ -45,9 +45,11 @@ def _base(shelf: str) -> type[Component]:
     from privbench.attack import Attack
     from privbench.dataset import Dataset
     from privbench.defense import Defense
+    from privbench.evaluation import Evaluation
     from privbench.metric import Metric
 
-    return {"attacks": Attack, "datasets": Dataset, "defenses": Defense, "metrics": Metric}[shelf]
+    kinds = (Attack, Dataset, Defense, Evaluation, Metric)
+    return {kind.shelf: kind for kind in kinds}[shelf]
 
 
 def _plain(value: object) -> str:

@@ -84,10 +84,9 @@ class ViT(nn.Module):
         """Normalize and embed; no positions yet."""
         return self.backbone.patch_embed((images - self.mean) / self.std)
 
-    def classify(
-        self, patches: Float[Tensor, "b n d"], positions: Float[Tensor, "_ k d"]
-    ) -> Float[Tensor, "b classes"]:
-        """Add the positions, run timm's blocks, norm and head."""
+    def encode(self, images: Images, positions: Float[Tensor, "_ k d"]) -> Float[Tensor, "b k d"]:
+        """Tokens after the last norm; the class token, where there is one, comes first."""
+        patches = self.patches(images)
         vit = self.backbone
         prefix = [
             token.expand(len(patches), -1, -1)
@@ -99,11 +98,15 @@ class ViT(nn.Module):
         else:
             tokens = torch.cat([*prefix, patches], dim=1) + positions  # b k d
         tokens = vit.norm_pre(vit.patch_drop(vit.pos_drop(tokens)))
-        return vit.forward_head(vit.norm(vit.blocks(tokens)))
+        return vit.norm(vit.blocks(tokens))
+
+    def head(self, tokens: Float[Tensor, "b k d"]) -> Float[Tensor, "b classes"]:
+        """Pool encoded tokens and classify them."""
+        return self.backbone.forward_head(tokens)
 
     def forward(
         self, images: Images, positions: Float[Tensor, "_ k d"] | None = None
     ) -> Float[Tensor, "b classes"]:
         """Logits; the table defaults to the backbone's own."""
         table = self.positions if positions is None else positions
-        return self.classify(self.patches(images), table)
+        return self.head(self.encode(images, table))

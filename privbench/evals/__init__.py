@@ -1,0 +1,1 @@
+"""Evaluations of a victim's utility, one a file."""

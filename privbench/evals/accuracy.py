@@ -1,0 +1,31 @@
+"""Accuracy on pictures as they are."""
+
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+
+from privbench.evaluation import Condition, Evaluation
+from privbench.observation import PublicModel
+from privbench.threat import Images
+
+FEW = 5
+
+
+class Accuracy(Evaluation):
+    """Top-1 and top-5 accuracy, nothing moved or masked."""
+
+    def measure(
+        self,
+        model: PublicModel,
+        images: Images,
+        labels: Int[Tensor, " b"],
+        condition: Condition,
+        dice: list[Generator],
+    ) -> dict[str, Float[Tensor, " b"]]:
+        """Return whether the label is the first answer, and among the first five."""
+        logits = model.defense.forward(model.vit, images, None)
+        order = logits.argsort(dim=1, descending=True, stable=True)
+        right = order[:, :FEW] == labels[:, None]
+        found = {"top1": right[:, 0].float()}
+        if model.vit.classes > FEW:
+            found["top5"] = right.any(1).float()
+        return found

@@ -1,0 +1,51 @@
+"""How little a puzzle changes the model, by Masked Jigsaw Puzzle's measure (arXiv:2205.12551).
+
+The paper resizes whole pictures straight to the model's side, without a center crop. Beyond the
+paper: agreement where the plain answer is right, and the divergence of the softmax outputs.
+"""
+
+from typing import Annotated, ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Generator, Tensor
+from torch.nn.functional import kl_div, log_softmax
+
+from privbench.evaluation import Condition, Evaluation
+from privbench.observation import PublicModel
+from privbench.puzzle import blockwise_draw, moved
+from privbench.threat import Images
+
+
+class Consistency(Evaluation):
+    """Distance of features, agreement of answers and KL divergence, plain against shuffled."""
+
+    paper: ClassVar[str] = "arXiv:2205.12551"
+    ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Nominal share of the patches that are shuffled."""
+
+    def measure(
+        self,
+        model: PublicModel,
+        images: Images,
+        labels: Int[Tensor, " b"],
+        condition: Condition,
+        dice: list[Generator],
+    ) -> dict[str, Float[Tensor, " b"]]:
+        """Return L2 distance of class features, equality of answers, KL in nats."""
+        vit = model.vit
+        draw = blockwise_draw(vit.grid, self.ratio, dice)
+        positions = model.defense.positions(vit, draw)
+        plain = vit.encode(images, vit.positions)
+        puzzled = vit.encode(moved(images, vit.patch, draw), positions)
+        first, second = vit.head(plain), vit.head(puzzled)
+        agrees = (first.argmax(1) == second.argmax(1)).float()
+        right = first.argmax(1) == labels
+        logs = log_softmax(second, 1), log_softmax(first, 1)
+        return {
+            "feature_distance": (plain[:, 0] - puzzled[:, 0]).norm(dim=1),
+            "agreement": agrees,
+            "agreement_when_right": torch.where(right, agrees, torch.nan),
+            "kl": kl_div(*logs, reduction="none", log_target=True).sum(1),
+        }
