@@ -41,8 +41,9 @@ def root(tmp_path_factory):
     return folder
 
 
-def start(root, out, *more, model="vit_mjp", seed=0):
-    return begin(model, "folder", root, [*TINY, *more], seed=seed, device="cpu", out=out)
+def start(root, out, *more, model="vit_mjp", seed=0, workers=None):
+    settings = [*TINY, *more]
+    return begin(model, "folder", root, settings, seed=seed, device="cpu", out=out, workers=workers)
 
 
 def quiet(*_):
