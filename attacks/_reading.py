@@ -60,9 +60,19 @@ def mask(seen: Observation) -> Draw | None:
 
 
 def from_pictures(seen: Observation) -> dict[str, Tensor]:
-    """Shared tensors without what the defense's penalty adds, which weights and mask decide."""
-    shared = dict(seen.update.tensors)
-    for name, part in seen.model.penalty_gradient(mask(seen)).items():
-        if name in shared:
-            shared[name] = shared[name] - part
+    """Shared tensors without what the defense's penalty adds, which weights and mask decide.
+
+    Tensors outside the backbone that the penalty reaches are its own and say nothing of pictures.
+    They do say by what factor the update was scaled, as by clipping: that of least squares.
+    """
+    shared, added = dict(seen.update.tensors), seen.model.penalty_gradient(mask(seen))
+    own = [n for n, part in added.items() if not n.startswith(ViT.BACKBONE) and part.any()]
+    read = [name for name in own if name in shared]
+    size = sum(float(added[name].square().sum()) for name in read)
+    scale = sum(float((shared[name] * added[name]).sum()) for name in read) / size if size else 1.0
+    for name, part in added.items():
+        if name in own:
+            shared.pop(name, None)
+        elif name in shared:
+            shared[name] = shared[name] - scale * part
     return shared

@@ -47,7 +47,8 @@ def loss(
     """Mean absolute error over both coordinates of all unmasked places; none without any.
 
     Targets are grid units 0 ... g - 1, as released, or these divided by g. Without a regressor
-    the prediction is the rows' projection on their two main directions.
+    the prediction is the rows' projection on their two main directions; there is no loss where
+    they have none, as two places or fewer.
     """
     grid = round(len(rows) ** 0.5)
     places = torch.arange(len(rows), device=rows.device)
@@ -64,20 +65,24 @@ def loss(
         return None
     rows, wanted, often = rows[seen], wanted[seen], often[seen]
     found = _main_directions(rows) if regressor is None else regressor(rows)
+    if found is None:
+        return None
     return ((found - wanted).abs().mean(1) * often).sum() / often.sum()
 
 
-def _main_directions(rows: Float[Tensor, "m d"]) -> Float[Tensor, "m 2"]:
-    """Project on the first two principal directions, which carry gradient.
+def _main_directions(rows: Float[Tensor, "m d"]) -> Float[Tensor, "m 2"] | None:
+    """Project on the first two principal directions, which carry gradient; none without two.
 
     The iteration starts from the exact directions, so its outcome is theirs with a sign that
     the decomposition fixes; the released code starts from random ones.
     """
     centered = rows - rows.mean(0)
     with torch.no_grad():
-        basis = torch.linalg.svd(centered, full_matrices=False).Vh[:2].T
-    if basis.shape[1] < 2:  # one place only: nothing to project on
-        return rows.new_zeros(len(rows), 2)
+        _, spread, directions = torch.linalg.svd(centered, full_matrices=False)
+    least = max(rows.shape) * torch.finfo(rows.dtype).eps
+    if len(spread) < 2 or not spread[1] > least * spread[0]:
+        return None
+    centered, basis = centered / spread[0], directions[:2].T
     for _ in range(ITERATIONS):
         basis = torch.linalg.qr(centered.T @ (centered @ basis)).Q
     return rows @ basis

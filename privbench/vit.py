@@ -15,6 +15,7 @@ from privbench.threat import Images
 class ViT(nn.Module):
     """Images in [0, 1] and, if wanted, another position table; logits out."""
 
+    BACKBONE = "backbone."
     POSITIONS = "backbone.pos_embed"
     PROJECTION = "backbone.patch_embed.proj.weight"
     HEAD = "backbone.head.weight"
