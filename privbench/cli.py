@@ -8,7 +8,7 @@ import typer
 
 from privbench import cli_victims
 from privbench.errors import PrivbenchError
-from privbench.terminal import Names, Out, console
+from privbench.terminal import Names, Out, Weights, console
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,10 +66,7 @@ def run(
             metavar="KEY=VALUE",
         ),
     ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(help="init, trained, or a safetensors file. \\[default: init]"),
-    ] = None,
+    weights: Weights = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     jobs: Annotated[
         int | None,

@@ -5,13 +5,18 @@ from typing import Annotated
 
 import typer
 
-from privbench.terminal import Names, Out, console
+from privbench.terminal import Names, Out, Weights, console
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command()(train)
     app.command("eval")(eval_)
+    app.command("import-weights")(import_weights)
+    studies = typer.Typer(no_args_is_help=True, help="Look into victims' weights.")
+    studies.command("pe")(study_pe)
+    studies.callback()(lambda: None)  # with it the one command keeps its name
+    app.add_typer(studies, name="study")
 
 
 def train(
@@ -101,10 +106,7 @@ def eval_(
             "--set", help="eval.ratios=[0.5]; also model., dataset. Repeat it.", metavar="KEY=VALUE"
         ),
     ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(help="init, trained, or a safetensors file. \\[default: init]"),
-    ] = None,
+    weights: Weights = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     out: Out = Path("results"),
 ) -> None:
@@ -113,6 +115,8 @@ def eval_(
     with screen.status("loading"):
         from privbench.console import Passes, utility_board
         from privbench.evaluator import evaluate
+        from privbench.shuffled_figure import draw
+        from privbench.store import write
         from privbench.utility_table import utility_table
     passes = Passes(screen)
     with passes.bar:
@@ -129,8 +133,78 @@ def eval_(
             out=out,
             report=passes.report,
         )
-    screen.print(utility_board(utility_table(records)))
+    table = utility_table(records)
+    screen.print(utility_board(table))
     screen.print(f"Table of all results: {out / 'accuracy.csv'}", soft_wrap=True)
+    if (picture := draw(table)) is not None:
+        write(out / "shuffled.png", picture)
+        screen.print(f"Figure: {out / 'shuffled.png'}", soft_wrap=True)
+
+
+def study_pe(
+    model: Annotated[list[str], typer.Option(help="Victims; repeat it, or separate by commas.")],
+    weights: Weights = None,
+    set_: Annotated[
+        Names, typer.Option("--set", help="model.embed_dim=192. Repeat it.", metavar="KEY=VALUE")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of folds and random tables.", min=0)] = 0,
+    out: Out = Path("results"),
+) -> None:
+    """Measure how plainly position embeddings tell places: variance, ridge regression, figure."""
+    screen = console()
+    with screen.status("loading"):
+        import torch
+
+        from privbench.config import model_preset, parse_settings
+        from privbench.console import Passes, positions_board
+        from privbench.plan import model_part
+        from privbench.positions import study
+        from privbench.positions_figure import draw
+        from privbench.store import write
+        from privbench.suite import distribute
+        from privbench.victim import known_settings, load
+
+        names = split_names(model)
+        known = {name: known_settings(model_preset(name)) for name in names}
+        changes = distribute("model", parse_settings(set_ or [], ("model",))["model"], known)
+        cpu = torch.device("cpu")
+        loaded = {name: load(name, changes[name], (), weights, cpu) for name in names}
+        victims = [
+            (model_part(name, changes[name], victim).label, victim)
+            for name, victim in loaded.items()
+        ]
+    passes = Passes(screen)
+    with passes.bar:
+        table = study(victims, seed, lambda done, total: passes.report("tables", done, total))
+    folder = out / "study"
+    write(folder / "pe.csv", table.to_csv(index=False, float_format="%.6g").encode())
+    write(folder / "pe.png", draw(table))
+    screen.print(positions_board(table))
+    screen.print(f"Table: {folder / 'pe.csv'}", soft_wrap=True)
+    screen.print(f"Figure: {folder / 'pe.png'}", soft_wrap=True)
+
+
+def import_weights(
+    file: Annotated[Path, typer.Argument(help="A checkpoint of timm, DeiT or MJP's code.")],
+    model: Annotated[str, typer.Option(help="The victim that it fits, such as vit_mjp_small.")],
+    out: Annotated[
+        Path | None, typer.Option(help="\\[default: MODEL-FILE.safetensors]", metavar="FILE")
+    ] = None,
+    set_: Annotated[
+        Names, typer.Option("--set", help="model.num_classes=100. Repeat it.", metavar="KEY=VALUE")
+    ] = None,
+) -> None:
+    """Turn somebody's checkpoint into a safetensors file that --weights takes."""
+    screen = console()
+    with screen.status("loading"):
+        from privbench.config import parse_settings
+        from privbench.foreign import import_weights as convert
+
+        settings = parse_settings(set_ or [], ("model",))["model"]
+        target = out or Path(f"{model.replace(':', '_')}-{file.stem}.safetensors")
+        card = convert(file, model, target, settings)
+    screen.print(f"Read as {card['format']}: {card['tensors']} tensors.")
+    screen.print(f"Weights: {target}", soft_wrap=True)
 
 
 def split_names(given: Names) -> list[str]:

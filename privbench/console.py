@@ -36,6 +36,9 @@ FIGURES = (
 MOST_NAMED = 3
 PLAIN = ("feature_distance", "kl")
 """Columns of the utility table that are no shares."""
+COMPONENTS = (3, 5, 7, 10)
+READ = ("absolute_2d", "relative_2d")
+"""Columns of a position study that a terminal shows."""
 SHORT = {"agreement_when_right": "if right", "feature_distance": "distance"}
 NO_CONTROL = (
     "No undefended control among these results, so whether the attack works at all is unknown. "
@@ -215,6 +218,34 @@ def utility_board(table: "pd.DataFrame") -> Table:
         scores = [_figure(row, name) for name in found]
         drawn.add_row(*(str(row[key]) for key in labels), *scores)
     return drawn
+
+
+def positions_board(table: "pd.DataFrame") -> Table:
+    """Study of position tables for a terminal; the CSV file has the rest."""
+    drawn = Table(
+        title="Explained variance in percent (paper's in brackets); mean errors in patches",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        pad_edge=False,
+    )
+    for heading in ("table", "weights", "n x d"):
+        drawn.add_column(heading, overflow="fold")
+    headings = [*(f"{k} PCs" for k in COMPONENTS), *(task.replace("_", " ") for task in READ)]
+    for heading in [*headings, "guess"]:
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    for row in table.to_dict("records"):
+        shares = [_number(row, f"pca_{k}", 1) for k in COMPONENTS]
+        paper = [_number(row, f"paper_says_pca_{k}", 1) for k in COMPONENTS]
+        both = [f"{a} ({b})" if b else a for a, b in zip(shares, paper, strict=True)]
+        errors = [_with_interval(row, f"mae_{task}") for task in READ]
+        named = (str(row["model"]), str(row["weights"]), f"{row['n']} x {row['d']}")
+        drawn.add_row(*named, *both, *errors, _number(row, "mae_absolute_2d_floor", 2))
+    return drawn
+
+
+def _with_interval(row: Row, name: str) -> str:
+    mean, low, high = (_number(row, f"{name}{end}", 2) for end in ("", "_lo", "_hi"))
+    return f"{mean} ({low} to {high})" if low else mean
 
 
 def _figure(row: Row, name: str) -> str:

@@ -75,7 +75,7 @@ def evaluate(
     shown: dict[tuple[str, int, int], Pictures] = {}
     try:
         for name, preset in presets.items():
-            victim = load(name, changes[name], (), weights or "init", where)
+            victim = load(name, changes[name], (), weights, where)
             vit = victim.model.vit
             source = dataset or preset.dataset
             place = (source, vit.side, vit.classes)

@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from privbench.cards import bundled, card
 from privbench.catalog import PRESETS, Entry, field_notes
 from privbench.component import Component, find
 from privbench.config import model_preset, read_preset
@@ -22,7 +23,7 @@ def sheet(entry: Entry) -> RenderableType:
         )
         content.pop("summary", None)
         rows = [(key, _plain(value), "") for key, value in content.items() if value is not None]
-        return Group(head, Text(entry.summary), _table(rows), Text(""))
+        return Group(head, Text(entry.summary), _table(rows), *_weights(entry.name), Text(""))
     kind = find(_base(entry.shelf), entry.name)
     home = f"privbench.{entry.shelf}."
     notes: dict[str, str] = {}
@@ -39,6 +40,14 @@ def sheet(entry: Entry) -> RenderableType:
             facts.append(f"{what}: {', '.join(wanted)}")
     body = [Text(entry.summary), *map(Text, facts)]
     return Group(head, *body, _table(rows) if rows else Text("No settings."), Text(""))
+
+
+def _weights(name: str) -> list[RenderableType]:
+    """Show the card of the weights that come along."""
+    if (path := bundled(name)) is None or not (found := card(path)):
+        return []
+    rows = [(key, _plain(value), "") for key, value in found.items()]
+    return [Text(f"Weights that come along: {path.name}", style="bold"), _table(rows)]
 
 
 def _base(shelf: str) -> type[Component]:

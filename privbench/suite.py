@@ -66,7 +66,8 @@ class Suite(BaseModel):
     """How many pictures from the first on, or their numbers."""
     batch_size: Count = 1
     seed: int = 0
-    weights: str = "init"
+    weights: str | None = None
+    """By default those that come along with the victim, else init."""
     assignments: Annotated[tuple[str, ...], Field(alias="set")] = ()
     """SECTION.KEY=VALUE, as with --set."""
 

@@ -10,6 +10,14 @@ if TYPE_CHECKING:
 
 Names = list[str] | None
 Out = Annotated[Path, typer.Option("--out", help="Results folder.", metavar="DIR")]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="init, trained, pretrained (timm's), or a safetensors file. "
+        "\\[default: trained where they come along, else init]",
+        metavar="NAME",
+    ),
+]
 
 WIDTH = 140
 """Columns of a pipe or a log, which have no width of their own; eighty would break the table."""

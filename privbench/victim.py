@@ -1,26 +1,22 @@
 """A backbone with its positional scheme, a defense on the update, and weights."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import timm
 import torch
-from safetensors import SafetensorError
 from timm.data.config import resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
 
+from privbench.cards import bundled
 from privbench.component import find, make
 from privbench.config import Preset, model_preset
 from privbench.defense import Defense, Stack
-from privbench.errors import BadSetting, BadWeights, UnknownName
+from privbench.errors import BadSetting, UnknownName
 from privbench.observation import PublicModel
 from privbench.vit import ViT
+from privbench.weights import digest, fill, label
 
 INITIAL = ("init_seed", "position_std")
 """Settings of what the weights are before training."""
@@ -37,7 +33,7 @@ class Victim:
     """All settings of the architecture and the scheme, defaults included."""
     model: PublicModel
     weights: str
-    """Where the weights come from: init, trained, or a file's name."""
+    """Where the weights come from: init, pretrained, trained, or a file's name."""
     weights_sha256: str
 
     def shared(self) -> frozenset[str]:
@@ -55,10 +51,14 @@ def load(
     name: str,
     settings: Mapping[str, Any],
     defenses: tuple[Defense, ...],
-    weights: str,
+    weights: str | None,
     device: torch.device,
 ) -> Victim:
-    """Build a victim; raises UnknownName, BadSetting, BadWeights or UnsupportedModel."""
+    """Build a victim; raises UnknownName, BadSetting, BadWeights or UnsupportedModel.
+
+    Without a word on weights it has those that come along, unless there are none, or settings
+    ask for another architecture or start.
+    """
     preset = model_preset(name)
     UnknownName.refuse(f"setting of {name}", settings, known_settings(preset))
     architecture = {key: settings.get(key, value) for key, value in preset.architecture.items()}
@@ -71,18 +71,21 @@ def load(
     vit.positions.data *= spread / TIMM_STD
     stack = Stack(parts=(scheme, *defenses))
     stack.equip(vit, torch.Generator().manual_seed(seed))
-    _fill(vit, name, weights)
+    if weights is None:
+        other = any(key in settings for key in (*architecture, *INITIAL))
+        weights = "init" if other or bundled(name) is None else "trained"
+    fill(vit, name, preset, weights)
     return Victim(
         preset=preset,
         settings={**architecture, **scheme.settings(), "init_seed": seed, "position_std": spread},
         model=PublicModel(vit.eval().to(device), stack),
-        weights=weights if weights in ("init", "trained") else Path(weights).name,
-        weights_sha256=_hash(vit.state_dict()),
+        weights=label(weights),
+        weights_sha256=digest(vit.state_dict()),
     )
 
 
 def _check(name: str, architecture: Mapping[str, Any], seed: Any, spread: Any) -> None:
-    if not isinstance(spread, int | float) or not 0 < spread < float("inf"):
+    if type(spread) not in (int, float) or not 0 < spread < float("inf"):
         raise BadSetting(f"{name}: position_std is a number above zero, not {spread!r}.")
     for key, value, least in [
         *((k, v, 1) for k, v in architecture.items()),
@@ -116,56 +119,3 @@ def _build(preset: Preset, name: str, architecture: Mapping[str, Any], seed: int
         backbone = timm.create_model(preset.timm, pretrained=False)
         pixels = resolve_model_data_config(backbone)
         return ViT(backbone, pixels["mean"], pixels["std"])
-
-
-def _fill(vit: ViT, name: str, weights: str) -> None:
-    """Load weights in place; `init` keeps what was drawn."""
-    if weights == "init":
-        return
-    path = Path(weights)
-    if weights == "trained":
-        path = Path(str(files("privbench.assets") / "weights" / f"{name}.safetensors"))
-        if not path.is_file():
-            raise BadWeights(
-                f"No trained weights come with {name} yet. Use `--weights init`, or name a "
-                "safetensors file."
-            )
-    if not path.is_file():
-        raise BadWeights(
-            f"There is no weights file '{weights}'. Name a safetensors file, or use "
-            "`--weights init`."
-        )
-    try:
-        found = safetensors.torch.load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise BadWeights(
-            f"'{weights}' cannot be read as safetensors: {error}. Name a file in that format, or "
-            "use `--weights init`."
-        ) from None
-    state = vit.state_dict()
-    wrong = [key for key in sorted(state.keys() | found.keys()) if not _fits(key, state, found)]
-    if wrong:
-        raise BadWeights(
-            f"'{path.name}' belongs to another model than {name}: {len(wrong)} tensors do not fit, "
-            f"first {_difference(wrong[0], state, found)}. Choose the model that it was made for."
-        )
-    vit.load_state_dict({key: tensor.float() for key, tensor in found.items()})
-
-
-def _fits(key: str, state: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> bool:
-    return key in state and key in found and state[key].shape == found[key].shape
-
-
-def _difference(key: str, state: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    has = "x".join(map(str, found[key].shape)) if key in found else "missing"
-    wants = "x".join(map(str, state[key].shape)) if key in state else "no such tensor"
-    return f"{key} ({has} in the file, {wants} in the model)"
-
-
-def _hash(state: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for key in sorted(state):
-        tensor = state[key].detach().cpu().contiguous()
-        digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()

@@ -27,10 +27,11 @@ class ViT(nn.Module):
     def __init__(self, backbone: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         plain = type(backbone) in (VisionTransformer, VisionTransformerDistilled)
+        plain = plain and not getattr(backbone, "dynamic_img_size", False)
         if not isinstance(backbone, VisionTransformer) or not plain or backbone.pos_embed is None:
             raise UnsupportedModel(
-                f"{type(backbone).__name__} adds no position table at its input. "
-                "Choose a plain ViT or DeiT of timm, e.g. timm:deit_small_patch16_224."
+                f"{type(backbone).__name__} adds no position table of fixed size at its "
+                "input. Choose a plain ViT or DeiT of timm, e.g. timm:deit_small_patch16_224."
             )
         self.backbone = backbone
         # Gradient matching differentiates twice; the fused attention kernels cannot.
@@ -85,7 +86,7 @@ class ViT(nn.Module):
         """Normalize and embed; no positions yet."""
         return self.backbone.patch_embed((images - self.mean) / self.std)
 
-    def encode(self, images: Images, positions: Float[Tensor, "_ k d"]) -> Float[Tensor, "b k d"]:
+    def encode(self, images: Images, positions: Float[Tensor, "_ k d"]) -> Float[Tensor, "b t d"]:
         """Tokens after the last norm; the class token, where there is one, comes first."""
         patches = self.patches(images)
         vit = self.backbone
@@ -101,7 +102,7 @@ class ViT(nn.Module):
         tokens = vit.norm_pre(vit.patch_drop(vit.pos_drop(tokens)))
         return vit.norm(vit.blocks(tokens))
 
-    def head(self, tokens: Float[Tensor, "b k d"]) -> Float[Tensor, "b classes"]:
+    def head(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b classes"]:
         """Pool encoded tokens and classify them."""
         return self.backbone.forward_head(tokens)
 

@@ -13,7 +13,17 @@ from privbench.store import Store
 from tests.commands import TINY, Call, caller
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("run", "list", "show", "leaderboard", "grid")
+COMMANDS = (
+    "run",
+    "train",
+    "eval",
+    "import-weights",
+    "study",
+    "list",
+    "show",
+    "leaderboard",
+    "grid",
+)
 PROGRAM = """
 import sys
 sys.argv = ["privbench", *sys.argv[1:]]

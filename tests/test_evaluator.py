@@ -1,5 +1,6 @@
 """Utility: numbers that can be checked by hand, records that outlive a stop, honest tables."""
 
+import io
 import json
 import math
 from pathlib import Path
@@ -16,6 +17,7 @@ from privbench.evaluation import Evaluation
 from privbench.evaluator import evaluate
 from privbench.patches import cut
 from privbench.puzzle import blockwise_draw, moved
+from privbench.shuffled_figure import draw
 from privbench.stats import share_interval
 from privbench.utility import UtilityRecord, UtilityStore
 from privbench.utility_table import KEYS, utility_table
@@ -28,7 +30,9 @@ def quiet(*_):
     """Ignore progress."""
 
 
-def measure(out, *models, evals=(), images=20, assignments=("model.depth=1",), **more):
+def measure(
+    out, *models, evals=(), images: int | None = 20, assignments=("model.depth=1",), **more
+):
     options = {"seed": 0, "weights": "init", "device": "cpu", "report": quiet} | more
     return evaluate(
         models or ("vit_mjp",), evals, None, None, assignments, images=images, out=out, **options
@@ -193,6 +197,20 @@ def test_the_table_has_an_interval_and_a_count_for_each_mean(tmp_path):
     share, low, high = share_interval(round(row["top1"] * 50), 50)
     assert (row["top1"], row["top1_lo"], row["top1_hi"]) == (share, low, high)
     assert row["agreement_when_right_n"] == round(row["top1"] * 50)
+
+
+def test_the_figure_shows_what_was_measured_and_nothing_else(tmp_path):
+    table = utility_table(measure(tmp_path, "vit_vanilla", "vit_mjp"))
+    picture = draw(table)
+    assert picture is not None
+    image = Image.open(io.BytesIO(picture))
+    assert image.width > 800
+    assert image.convert("L").getextrema() == (0, 255)
+    assert draw(table) == picture
+    mixed = table.assign(n=[20, 30])
+    plain = table.drop(columns=[name for name in table if str(name).startswith("shuffled")])
+    for nothing in (plain, table.head(0), mixed):
+        assert draw(nothing) is None
 
 
 def test_what_was_not_measured_is_empty(tmp_path):
