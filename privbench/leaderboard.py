@@ -74,12 +74,15 @@ def _key(record: Record) -> Key:
 
 
 def _newest(group: list[Record]) -> list[Record]:
-    """Keep the records of the newest component versions; older ones no longer count."""
+    """Keep the records of the newest component versions; older ones no longer count.
 
-    def versions(record: Record) -> tuple[int, ...]:
+    A component that has gained a setting is newer, too, though its old answers may stand.
+    """
+
+    def versions(record: Record) -> tuple[tuple[int, int], ...]:
         case = record.case
         parts = (case.attack, case.model, case.dataset, *case.defense)
-        return tuple(part.version for part in parts)
+        return tuple((part.version, len(part.settings)) for part in parts)
 
     latest = max(map(versions, group))
     return [record for record in group if versions(record) == latest]

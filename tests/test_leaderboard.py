@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from privbench.case import Part
 from privbench.console import notes
 from privbench.leaderboard import leaderboard, to_csv
 from privbench.stats import mean_interval
@@ -132,6 +133,12 @@ def test_older_versions_no_longer_count(component):
     one, two = part(name), part(name, version=2)
     old, new = ([one], [two]) if component == "defense" else (one, two)
     row = only(images([90.0, 80.0, 70.0], **{component: old}) + images([10.0], **{component: new}))
+    assert (row["n"], row["psnr"]) == (1, 10.0)
+
+
+def test_a_component_that_gained_a_setting_replaces_its_older_records():
+    old, new = part("vit_mjp"), Part("vit_mjp", "vit_mjp", 1, {"position_std": 0.02})
+    row = only(images([90.0, 80.0], model=old) + images([10.0], model=new))
     assert (row["n"], row["psnr"]) == (1, 10.0)
 
 
