@@ -103,18 +103,13 @@ class Record:
 
     def to_json(self) -> str:
         """Return text that `from_json` reads; NaN and infinity become null."""
-        content = finite({"schema": SCHEMA, "key": self.case.key} | asdict(self))
-        content["sha256"] = digest(content)
+        content = seal(finite({"key": self.case.key} | asdict(self)))
         return json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> "Record":
         """Read what `to_json` wrote; anything else raises ValueError, KeyError or TypeError."""
-        content = json.loads(text)
-        if not isinstance(content, dict) or content.pop("schema") != SCHEMA:
-            raise ValueError("a record of another schema")
-        if content.pop("sha256") != digest({"schema": SCHEMA} | content):
-            raise ValueError("a record that somebody edited")
+        content = unseal(text)
         key = content.pop("key")
         case = content.pop("case")
         for name in ("model", "attack", "dataset"):
@@ -130,8 +125,23 @@ class Record:
         return record
 
 
-def digest(content: Mapping[str, Any]) -> str:
-    """Return the sha256 of a record's content: one that somebody edits no longer fits it."""
+def seal(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record's content with its schema and the sha256 of it all."""
+    sealed = {"schema": SCHEMA, **content}
+    return sealed | {"sha256": _digest(sealed)}
+
+
+def unseal(text: str) -> dict[str, Any]:
+    """Return what was sealed; raises ValueError, KeyError or TypeError on anything else."""
+    content = json.loads(text)
+    if not isinstance(content, dict) or content.pop("schema") != SCHEMA:
+        raise ValueError("a record of another schema")
+    if content.pop("sha256") != _digest({"schema": SCHEMA} | content):
+        raise ValueError("a record that somebody edited")
+    return content
+
+
+def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

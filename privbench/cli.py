@@ -8,7 +8,7 @@ import typer
 
 from privbench import cli_victims
 from privbench.errors import PrivbenchError
-from privbench.terminal import Names, Out, Weights, console
+from privbench.terminal import Names, Out, Weights, console, split_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,7 +196,7 @@ def grid(
     for chosen, what in ((attack, "attack"), (model, "model")):
         if not chosen:
             continue
-        wanted = [one.strip() for text in chosen for one in text.split(",")]
+        wanted = split_names(chosen)
         known = {getattr(r.case, what).name for r in records} | {
             getattr(r.case, what).label for r in records
         }

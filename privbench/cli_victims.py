@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from privbench.terminal import Names, Out, Weights, console
+from privbench.terminal import Names, Out, Weights, console, split_names
 
 
 def register(app: typer.Typer) -> None:
@@ -205,9 +205,3 @@ def import_weights(
         card = convert(file, model, target, settings)
     screen.print(f"Read as {card['format']}: {card['tensors']} tensors.")
     screen.print(f"Weights: {target}", soft_wrap=True)
-
-
-def split_names(given: Names) -> list[str]:
-    """Return names given one by one or separated by commas, each once."""
-    found = [one.strip() for text in given or () for one in text.split(",")]
-    return list(dict.fromkeys(name for name in found if name))

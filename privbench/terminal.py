@@ -31,3 +31,9 @@ def console(*, error: bool = False) -> "Console":
     if not screen.is_terminal:
         screen.width = WIDTH
     return screen
+
+
+def split_names(given: Names) -> list[str]:
+    """Return names given one by one or separated by commas, each once."""
+    found = [one.strip() for text in given or () for one in text.split(",")]
+    return list(dict.fromkeys(name for name in found if name))

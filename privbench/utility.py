@@ -8,10 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from privbench.case import Part, digest, finite
+from privbench.case import SCHEMA, Part, finite, seal, unseal
 from privbench.store import write
 
-SCHEMA = 1
 DIGITS = 6
 
 
@@ -53,22 +52,17 @@ class UtilityRecord:
 
     def to_json(self) -> str:
         """Return text that `from_json` reads, each number to six significant digits."""
-        content = finite({"schema": SCHEMA, "key": self.case.key} | asdict(self))
+        content = finite({"key": self.case.key} | asdict(self))
         content["values"] = {
             name: [None if v is None else float(f"{v:.{DIGITS}g}") for v in values]
             for name, values in content["values"].items()
         }
-        content["sha256"] = digest(content)
-        return json.dumps(content, sort_keys=True, allow_nan=False)
+        return json.dumps(seal(content), sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> "UtilityRecord":
         """Read what `to_json` wrote; anything else raises ValueError, KeyError or TypeError."""
-        content = json.loads(text)
-        if not isinstance(content, dict) or content.pop("schema") != SCHEMA:
-            raise ValueError("a record of another schema")
-        if content.pop("sha256") != digest({"schema": SCHEMA} | content):
-            raise ValueError("a record that somebody edited")
+        content = unseal(text)
         key, case = content.pop("key"), content.pop("case")
         for name in ("model", "evaluation", "dataset"):
             case[name] = Part(**case[name])

@@ -18,8 +18,6 @@ from privbench.observation import PublicModel
 from privbench.vit import ViT
 from privbench.weights import digest, fill, label
 
-INITIAL = ("init_seed", "position_std")
-"""Settings of what the weights are before training."""
 TIMM_STD = 0.02
 """Of timm's position tables; position_std scales them."""
 
@@ -44,7 +42,7 @@ class Victim:
 
 def known_settings(preset: Preset) -> list[str]:
     """Names that `--set model.KEY=VALUE` may use for a victim."""
-    return [*preset.architecture, *find(Defense, preset.scheme).setting_names(), *INITIAL]
+    return [*preset.architecture, *find(Defense, preset.scheme).setting_names(), *preset.initial()]
 
 
 def load(
@@ -65,14 +63,14 @@ def load(
     seed = settings.get("init_seed", preset.init_seed)
     spread = settings.get("position_std", preset.position_std)
     _check(name, architecture, seed, spread)
-    changes = {k: v for k, v in settings.items() if k not in (*architecture, *INITIAL)}
+    changes = {k: v for k, v in settings.items() if k not in (*architecture, *preset.initial())}
     scheme = make(Defense, preset.scheme, dict(preset.settings) | changes)
     vit = _build(preset, name, architecture, seed)
     vit.positions.data *= spread / TIMM_STD
     stack = Stack(parts=(scheme, *defenses))
     stack.equip(vit, torch.Generator().manual_seed(seed))
     if weights is None:
-        other = any(key in settings for key in (*architecture, *INITIAL))
+        other = any(key in settings for key in (*architecture, *preset.initial()))
         weights = "init" if other or bundled(name) is None else "trained"
     fill(vit, name, preset, weights)
     return Victim(
