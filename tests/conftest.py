@@ -59,4 +59,4 @@ def quiet(*progress: object) -> None:
 
 def cheap(names: list[str]) -> Mapping[str, int]:
     """Settings that make any attack short."""
-    return {name: 2 for name in ("steps", "inner") if name in names}
+    return {name: 2 for name in ("steps", "inner", "rounds", "starts", "polish") if name in names}

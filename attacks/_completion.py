@@ -1,0 +1,64 @@
+"""Pictures completed to be smooth: the prior that asks least."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from privbench.attacks._ambiguity import Ambiguity
+from privbench.patches import join
+
+STEPS = 200
+
+
+def complete(
+    open_: Ambiguity,
+    patch: int,
+    start: Float[Tensor, "n k"],
+    fixed: Bool[Tensor, " n"],
+    unplaced: Bool[Tensor, " n"],
+) -> Float[Tensor, "n k"]:
+    """Coordinates of least mean squared neighbor difference, by conjugate gradients.
+
+    Fixed rows keep their start. The place of unplaced patches means nothing: their seams do not
+    count, and they keep their start, too.
+    """
+    free = ~(fixed | unplaced)
+    if not free.any() or not len(open_.basis):
+        return start
+    down, across = _seams(unplaced, patch)
+
+    def energy(a: Float[Tensor, "n k"]) -> Float[Tensor, ""]:
+        picture = join(open_.patches(a)[None], patch)
+        rough = (picture.diff(dim=2).square() * down).sum()
+        return rough + (picture.diff(dim=3).square() * across).sum()
+
+    def slope(a: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+        with torch.enable_grad():
+            a = a.detach().requires_grad_()
+            return torch.autograd.grad(energy(a), a)[0] * free[:, None]
+
+    a, flat = start.clone(), slope(torch.zeros_like(start))
+    residual = -slope(a)
+    direction, size = residual.clone(), residual.square().sum()
+    target = 1e-12 * size
+    for _ in range(STEPS):
+        if size <= target:
+            break
+        bent = slope(direction) - flat  # the energy is quadratic: this is its Hessian's product
+        step = size / (direction * bent).sum()
+        a += step * direction
+        residual -= step * bent
+        before, size = size, residual.square().sum()
+        direction = residual + size / before * direction
+    return a
+
+
+def _seams(unplaced: Bool[Tensor, " n"], patch: int) -> tuple[Tensor, Tensor]:
+    """One for each pair of pixels that are really neighbors."""
+    grid = round(len(unplaced) ** 0.5)
+    loose = unplaced.view(grid, grid).repeat_interleave(patch, 0).repeat_interleave(patch, 1)
+    cell = torch.arange(grid * patch, device=loose.device) // patch
+    seam = cell[1:] != cell[:-1]
+    down = ~((loose[1:] | loose[:-1]) & seam[:, None])
+    across = ~((loose[:, 1:] | loose[:, :-1]) & seam)
+    return down.double(), across.double()

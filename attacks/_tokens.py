@@ -1,0 +1,202 @@
+"""Equations that a single token of a block satisfies, whatever the other tokens are.
+
+The gradient of a linear layer is a sum of (output gradient)(input)^T over tokens, so its row space
+is the span of the inputs, and with the bias gradient as one more column their affine hull. What a
+token takes from attention lies in the hull of the projection's inputs; given that, the inputs of
+both layers of the MLP follow from the token alone, and each lies in a known hull. So the tokens are
+roots of one system that holds no other token.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from timm.layers.attention import Attention
+from timm.models.vision_transformer import Block
+from torch import Tensor
+from torch.nn import GELU, Identity, LayerNorm
+from torch.nn.functional import gelu, layer_norm, linear
+
+from privbench.errors import UnsupportedModel
+
+CHUNK = 2**27
+"""Numbers that a chunk of Jacobians may hold."""
+ERROR = 1e-15
+"""Squared error of float64 arithmetic, relative; no span is known better."""
+WEAKEST = 0.1
+"""Smallest spread of what attention adds, along any direction, as a share of the largest."""
+
+
+@dataclass(frozen=True)
+class Hull:
+    """Affine hull of a layer's inputs, as far as the update's noise leaves it visible."""
+
+    rows: Float[Tensor, "t f"]
+    """Orthonormal; the last column belongs to the bias."""
+    doubt: Float[Tensor, " t"]
+    """Variance of what a unit along each row leaks into any direction beside the hull."""
+    beside: int
+    """Directions beside the hull: as many equations for each token."""
+
+    def rest(self, values: Float[Tensor, "r f"]) -> Float[Tensor, "r f+1"]:
+        """Return what of [values, 1] lies beside the hull."""
+        both = torch.cat([values, torch.ones_like(values[:, :1])], dim=1)
+        return both - (both @ self.rows.T) @ self.rows
+
+    def rest_of_moves(self, moves: Float[Tensor, "r q f"]) -> Float[Tensor, "r q f+1"]:
+        """Return what of each move lies beside the hull; a move has no part in the ones."""
+        inside = moves @ self.rows[:, :-1].T
+        return torch.cat([moves, torch.zeros_like(moves[..., :1])], dim=2) - inside @ self.rows
+
+    def variance(self, values: Float[Tensor, "r f"]) -> Float[Tensor, " r"]:
+        """Variance of an equation's residual that noise alone explains, for each token."""
+        inside = values @ self.rows[:, :-1].T + self.rows[:, -1]
+        return inside.square() @ self.doubt + ERROR * (values.square().mean(1) + 1e-30)
+
+
+class TokenEquations:
+    """The first block's equations, from the update's gradients of its layers; float64."""
+
+    LAYERS = ("attn.proj", "mlp.fc1", "mlp.fc2")
+
+    def __init__(self, block: Block, shared: Mapping[str, Tensor], at: str, tokens: int) -> None:
+        attention, act = block.attn, getattr(block.mlp, "act", None)
+        plain = (block.ls1, block.ls2, getattr(attention, "q_norm", None))
+        if not (
+            isinstance(attention, Attention)
+            and isinstance(act, GELU)
+            and isinstance(block.norm2, LayerNorm)
+            and all(isinstance(part, Identity) for part in plain)
+        ):
+            raise UnsupportedModel(
+                "The first block is not a plain one (softmax attention, GELU, no layer scale), and "
+                "its tokens follow other equations. Choose another attack."
+            )
+        self.heads, self.eps = attention.num_heads, block.norm2.eps
+        self.weights = dict(block.named_parameters())
+        mixed, self.hull1, self.hull2 = (
+            _hull(shared, f"{at}.{layer}", tokens) for layer in self.LAYERS
+        )
+        self.equations = self.hull1.beside + self.hull2.beside
+        # points of the projection's hull: those with a one in the last place
+        last = mixed.rows[:, -1]
+        point = (last / last.square().sum()) @ mixed.rows
+        along = torch.linalg.svd(last[None], full_matrices=True).Vh[1:] @ mixed.rows
+        self.origin, self.directions = point[:-1], along[:, :-1]  # d, t-1 d
+
+    def attend(self, stream: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]:
+        """Return what the heads give each token of a whole sequence, before the projection."""
+        z = self._norm("norm1", stream)
+        qkv = self._linear("attn.qkv", z)
+        query, key, value = qkv.view(len(z), 3, self.heads, -1).permute(1, 2, 0, 3)  # heads t c
+        scores = query @ key.transpose(1, 2) / query.shape[-1] ** 0.5
+        return (scores.softmax(-1) @ value).transpose(0, 1).reshape(len(z), -1)
+
+    def _linear(self, layer: str, values: Float[Tensor, "r f"]) -> Float[Tensor, "r g"]:
+        return linear(values, self.weights[f"{layer}.weight"], self.weights.get(f"{layer}.bias"))
+
+    def _norm(self, layer: str, stream: Float[Tensor, "r d"]) -> Float[Tensor, "r d"]:
+        weight, bias = self.weights[f"{layer}.weight"], self.weights[f"{layer}.bias"]
+        return layer_norm(stream, stream.shape[-1:], weight, bias, self.eps)
+
+    def scale(self, heads: Float[Tensor, "t d"]) -> None:
+        """Choose coordinates of the heads' hull in which plausible tokens spread by one."""
+        inside = (heads - self.origin) @ self.directions.T
+        cloud = inside - inside.mean(0)
+        values, vectors = torch.linalg.eigh(cloud.T @ cloud / len(cloud))
+        spread = values.clamp(min=0).sqrt()
+        spread = spread.clamp(min=WEAKEST * float(spread.max()))
+        self.unit = spread[:, None] * (vectors.T @ self.directions)  # c d
+        self.inverse = (self.directions.T @ vectors) / spread  # d c
+
+    def coordinates(self, heads: Float[Tensor, "t d"]) -> Float[Tensor, "t c"]:
+        """Coordinates of what the heads give."""
+        return (heads - self.origin) @ self.inverse
+
+    def projected(self, heads: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]:
+        """Return what the heads add to their tokens."""
+        return self._linear("attn.proj", heads)
+
+    @property
+    def added(self) -> Float[Tensor, " d"]:
+        """What attention adds to a token at coordinates zero."""
+        return self.projected(self.origin[None])[0]
+
+    @property
+    def moves(self) -> Float[Tensor, "c d"]:
+        """What a unit of each coordinate adds to the token."""
+        return self.unit @ self.weights["attn.proj.weight"].T
+
+    def _inner(self, stream: Float[Tensor, "r d"]) -> tuple[Tensor, Tensor]:
+        z = self._norm("norm2", stream)
+        return z, gelu(self._linear("mlp.fc1", z))
+
+    def variances(
+        self, stream: Float[Tensor, "r d"]
+    ) -> tuple[Float[Tensor, " r"], Float[Tensor, " r"]]:
+        """Return what noise alone explains, for the equations of both layers."""
+        z, hidden = self._inner(stream)
+        return self.hull1.variance(z), self.hull2.variance(hidden)
+
+    def cost(self, stream: Float[Tensor, "r d"], noise: tuple[float, float]) -> Float[Tensor, " r"]:
+        """Chi square over its degrees of freedom: about 1 for the right token."""
+        z, hidden = self._inner(stream)
+        first = self.hull1.rest(z).square().sum(1) / noise[0]
+        second = self.hull2.rest(hidden).square().sum(1) / noise[1]
+        return (first + second) / self.equations
+
+    def model(
+        self,
+        stream: Float[Tensor, "r d"],
+        directions: Float[Tensor, "q d"],
+        noise: tuple[float, float],
+    ) -> tuple[Float[Tensor, "r q"], Float[Tensor, "r q q"]]:
+        """Half gradient and Gauss-Newton matrix of the cost, for moves along the directions."""
+        size = max(1, CHUNK // (len(directions) * 2 * self.hull2.rows.shape[1]))
+        parts = [self._model(part, directions, noise) for part in stream.split(size)]
+        return torch.cat([g for g, _ in parts]), torch.cat([h for _, h in parts])
+
+    def _model(
+        self,
+        stream: Float[Tensor, "r d"],
+        directions: Float[Tensor, "q d"],
+        noise: tuple[float, float],
+    ) -> tuple[Float[Tensor, "r q"], Float[Tensor, "r q q"]]:
+        gain, shift = self.weights["norm2.weight"], self.weights["norm2.bias"]
+        width = stream.shape[1]
+        centered = stream - stream.mean(1, keepdim=True)
+        spread = (centered.square().mean(1, keepdim=True) + self.eps).sqrt()
+        unit = centered / spread  # r d
+        moves = directions - directions.mean(1, keepdim=True)  # q d
+        along = unit @ moves.T / width  # r q
+        z_moves = (moves - along[..., None] * unit[:, None]) / spread[..., None] * gain
+        z = unit * gain + shift
+        inner = self._linear("mlp.fc1", z)
+        bell = torch.exp(-inner.square() / 2) / (2 * torch.pi) ** 0.5
+        slope = 0.5 * (1 + torch.erf(inner / 2**0.5)) + inner * bell  # of gelu
+        h_moves = (z_moves @ self.weights["mlp.fc1.weight"].T) * slope[:, None]  # r q 4d
+        gradient = stream.new_zeros(len(stream), len(directions))
+        matrix = stream.new_zeros(len(stream), len(directions), len(directions))
+        for value, change, hull, variance in (
+            (z, z_moves, self.hull1, noise[0]),
+            (gelu(inner), h_moves, self.hull2, noise[1]),
+        ):
+            weight = 1 / (variance * self.equations)
+            jacobian = hull.rest_of_moves(change)  # r q f+1
+            gradient += weight * torch.einsum("rqf,rf->rq", jacobian, hull.rest(value))
+            matrix += weight * (jacobian @ jacobian.transpose(1, 2))
+        return gradient, matrix
+
+
+def _hull(shared: Mapping[str, Tensor], layer: str, tokens: int) -> Hull:
+    weight, bias = shared[f"{layer}.weight"], shared[f"{layer}.bias"]
+    both = torch.cat([weight, bias[:, None]], dim=1).double()
+    _, s, rows = torch.linalg.svd(both, full_matrices=False)
+    t = min(tokens, len(s))
+    # what is left after all the tokens is noise, alike in all entries
+    left = max(1, (both.shape[0] - t) * (both.shape[1] - t))
+    noise = s[t:].square().sum() / left
+    floor = ERROR * s[0].square()
+    doubt = noise / s[:t].square().clamp(min=float(torch.maximum(noise, floor)))
+    return Hull(rows[:t], doubt, both.shape[1] - t)
