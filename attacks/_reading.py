@@ -1,9 +1,10 @@
 """What any server reads off an update: labels, the mask, the part that pictures decide."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
+from privbench.attacks._labels import greedy, opposed
 from privbench.errors import NotGranted
 from privbench.observation import Observation
 from privbench.threat import Draw
@@ -21,27 +22,13 @@ def labels(seen: Observation) -> Int[Tensor, " b"]:
         return seen.labels
     shared = seen.update.tensors
     if ViT.HEAD_BIAS in shared:
-        return _from_bias(shared[ViT.HEAD_BIAS], seen.shape[0])
+        return greedy(shared[ViT.HEAD_BIAS], seen.shape[0])
     if ViT.HEAD in shared and seen.shape[0] == 1:
-        rows = shared[ViT.HEAD]
-        return ((rows @ rows.T) < 0).sum(1).argmax()[None]
+        return opposed(shared[ViT.HEAD])
     raise NotGranted(
         "The labels are neither granted nor readable from this update. "
         "Add `--set threat.knows=labels` or share the head's gradient."
     )
-
-
-def _from_bias(gradient: Float[Tensor, " c"], batch: int) -> Int[Tensor, " b"]:
-    left = gradient.clone()
-    found = (left < 0).nonzero().flatten()
-    found = found[left[found].argsort()][:batch]
-    impact = left.clamp(max=0).sum() / batch
-    left[found] -= impact
-    chosen = found.tolist()
-    while len(chosen) < batch:
-        chosen.append(int(left.argmin()))
-        left[chosen[-1]] -= impact
-    return torch.tensor(chosen, device=gradient.device)
 
 
 def mask(seen: Observation) -> Draw | None:

@@ -3,7 +3,8 @@
 A position's embedding and its embedded patch enter the network only as a sum, so the position
 gradient is the token gradient D (n x d), and the patch-embedding gradient is G = D^T X. The
 patches X (n x p, normalized) solve that linear system: X = (D^T)^+ G. Exact for one image
-whenever D has rank n; no label, no prior, no evaluation of the model.
+whenever D has rank n; no label, no evaluation of the model. What the system leaves open, and what
+rounding or noise has covered, is filled in by the smoothness of pictures.
 """
 
 from typing import ClassVar
@@ -12,70 +13,103 @@ import torch
 from torch import Generator, Tensor
 
 from privbench.attack import Attack, Tick
+from privbench.attacks._denoise import solve
+from privbench.attacks._noise import deviations
 from privbench.attacks._reading import from_pictures
+from privbench.attacks._smooth import complete_columns, complete_rows
+from privbench.attacks._system import System, read, relative
 from privbench.observation import Observation
 from privbench.patches import join
 from privbench.threat import Reconstruction
 from privbench.vit import ViT
 
-PATCH_BIAS = "backbone.patch_embed.proj.bias"
+EXACT = 1e-5
+"""Relative residual up to which an update counts as unrounded and without noise."""
 
 
 class PositionLeastSquares(Attack):
     """Exact picture of one client from two shared tensors, by one singular value decomposition."""
 
     paper: ClassVar[str] = "privbench; after APRIL, arXiv:2112.14087"
+    version: ClassVar[int] = 2
     reads: ClassVar[frozenset[str]] = frozenset({ViT.POSITIONS, ViT.PROJECTION})
     threshold: float = 1e-13
     """Singular values below this share of the largest count as zero."""
 
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
-        """Solve for the patches in float64; the minimum-norm solution where rank is missing."""
-        vit, shared = seen.model.vit, from_pictures(seen)
-        token = shared[ViT.POSITIONS][0, vit.prefix :].double()  # n d
-        embedding = shared[ViT.PROJECTION].flatten(1).double()  # d p
+        """Solve for the patches in float64, and complete them; raises BadUpdate."""
+        vit, batch = seen.model.vit, seen.shape[0]
+        system = read(from_pictures(seen), vit.prefix)
+        token, embedding = system.token, system.embedding
         n, d = token.shape
-        u, s, vh = torch.linalg.svd(token, full_matrices=False)
+        u, s, vh = torch.linalg.svd(token)
         # Every path from a token ends in a LayerNorm, which ignores one direction: in float32
         # that direction sits at 1e-7 of the largest singular value instead of at zero.
         rank = min(int((s > self.threshold * s[0]).sum()), n, d - 1)
-        u, s, vh = u[:, :rank], s[:rank], vh[:rank]
-        patches = u @ ((vh @ embedding) / s[:, None])  # n p
-        picture = join(patches[None], vit.patch) * vit.std.double() + vit.mean.double()
-        tick(1, 1, 0.0)
-        residual = _relative(embedding - token.T @ patches, embedding)
+        patches = u[:, :rank] @ ((vh[:rank] @ embedding) / s[:rank, None])  # n p
+        residual = relative(embedding - token.T @ patches, embedding)
         report = {
             "rank": float(rank),
-            "condition": float(s[0] / s[-1]) if rank else float("inf"),
+            "condition": float(s[0] / s[rank - 1]) if rank else float("inf"),
             "residual": residual,
-            "in_box": float(((picture >= 0) & (picture <= 1)).double().mean()),
+            "ambiguity": float((n - rank) * patches.shape[1]),
         }
-        if PATCH_BIAS in shared:
-            bias = shared[PATCH_BIAS].double()
-            report["bias_mismatch"] = _relative(bias - token.sum(0), bias)
+        warnings = []
+        if system.scale != 1:
+            warnings.append(
+                f"The patch embedding's gradient was {system.scale:.3g} times too large for the "
+                "position gradient, as after clipping by layer; its bias told, and it is undone."
+            )
+        if batch > 1:
+            patches, free, warning = _batch(system, patches, vh[rank:].T, batch, vit.patch)
+            report["ambiguity"] = float(free * batch * n)
+            warnings.append(warning)
+        elif system.dead:
+            warnings.append("Some positions have no gradient (masked): minimum-norm solution.")
+        elif residual > EXACT:
+            of_token, of_embedding, kind = deviations(token, embedding)
+            patches = solve(token, embedding, of_token, of_embedding, vit.patch)
+            report["noise"] = float(of_embedding.square().mean().sqrt() / embedding.std())
+            warnings.append(f"The update is {kind}: weighted least squares under smoothness.")
+        elif rank < n:
+            patches = complete_rows(patches, u[:, rank:], vit.patch)
+            why = f"{n} patches exceed width - 1 = {d - 1}" if n > d - 1 else "rank is missing"
+            warnings.append(f"Rank {rank} of {n} ({why}): the rest is completed by smoothness.")
+        picture = join(patches[None], vit.patch) * vit.std.double() + vit.mean.double()
+        report["in_box"] = float(((picture >= 0) & (picture <= 1)).double().mean())
+        if system.mismatch is not None:
+            report["bias_mismatch"] = system.mismatch
+        tick(1, 1, residual)
         return Reconstruction(
             picture.clamp(0, 1).float().expand(seen.shape).clone(),
             objective=residual,
             report=report,
-            warnings=tuple(_warnings(token, rank, d, seen.shape[0])),
+            warnings=tuple(warnings),
         )
 
 
-def _relative(difference: Tensor, whole: Tensor) -> float:
-    return float(difference.norm() / whole.norm().clamp(min=torch.finfo(whole.dtype).tiny))
+def _batch(
+    system: System, mixture: Tensor, beside: Tensor, batch: int, side: int
+) -> tuple[Tensor, int, str]:
+    """Return patches of all images alike, dimensions of a patch left open, and a warning.
 
-
-def _warnings(token: Tensor, rank: int, d: int, batch: int) -> list[str]:
-    n = len(token)
-    found = []
-    if batch > 1:
-        found.append(
+    Off the span of D (columns of `beside`, d x rest) the embedding gradient shows the span of the
+    images' differences, patch by patch. Beside that span all images are equal to the mixture.
+    """
+    n, d = system.token.shape
+    p, open_to_it = mixture.shape[1], (batch - 1) * n
+    if batch * n > d - 1 or open_to_it >= p or system.dead:
+        warning = (
             f"A batch of {batch}: the position gradient sums over the images, so this is one "
             "minimum-norm mixture of them, not a picture of each."
         )
-    if (token == 0).all(dim=1).any():
-        found.append("Some positions have no gradient (masked or pruned): minimum-norm solution.")
-    elif rank < n:
-        why = f"{n} patches exceed width - 1 = {d - 1}" if n > d - 1 else "rank is missing"
-        found.append(f"Rank {rank} of {n} ({why}): minimum-norm solution.")
-    return found
+        return mixture, p, warning
+    differences = torch.linalg.svd(beside.T @ system.embedding, full_matrices=False).Vh
+    free = differences[:open_to_it].T  # p k
+    patches = complete_columns(mixture - mixture @ free @ free.T, free, side)
+    warning = (
+        f"A batch of {batch}: exact for each image in {p - open_to_it} of a patch's {p} "
+        "dimensions, in which the images agree; the others are completed by smoothness, for all "
+        "images alike."
+    )
+    return patches, open_to_it, warning

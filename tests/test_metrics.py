@@ -70,7 +70,8 @@ def test_one_finite_number_per_image(name: str) -> None:
     assert scores.isfinite().all()
 
 
-@pytest.mark.parametrize("name", SHELF)
+# a share of patches changes in steps: tests/test_placed.py
+@pytest.mark.parametrize("name", [name for name in SHELF if name != "placed"])
 def test_identity_is_best_and_more_noise_is_worse(name: str) -> None:
     images, judge = smooth(4), metric(name)
     sign = 1 if judge.higher_is_better else -1

@@ -1,12 +1,18 @@
 """The closed form: exact where the algebra says so, and honest where not."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from privbench.attack import check
-from privbench.attacks.pe_ls import PositionLeastSquares
+from privbench.attacks._system import PROJECTION_BIAS, read, relative
+from privbench.attacks.pe_ls import PositionLeastSquares, _batch
 from privbench.client import generator
-from privbench.errors import NotGranted
+from privbench.errors import BadUpdate, NotGranted
+from privbench.patches import cut, join
+from privbench.threat import Update
+from privbench.vit import ViT
 from tests.conftest import psnr, quiet
 
 
@@ -43,10 +49,62 @@ def test_a_common_factor_does_not_hide_the_picture(victim, shared, defense):
     assert psnr(solve(seen).images, secret.fed) > 75
 
 
-def test_rounding_costs_decibels(victim, shared):
-    seen, secret = shared(victim("vit_vanilla", "round"))
-    plain, _ = shared(victim("vit_vanilla"))
-    assert psnr(solve(seen).images, secret.fed) < psnr(solve(plain).images, secret.fed) - 20
+def changed(seen, **tensors):
+    return replace(seen, update=Update(dict(seen.update.tensors) | tensors))
+
+
+def minimum_norm(seen):
+    token = seen.update.tensors[ViT.POSITIONS][0, seen.model.vit.prefix :].double()
+    embedding = seen.update.tensors[ViT.PROJECTION].flatten(1).double()
+    inverse = torch.linalg.pinv(token.T, rtol=1e-6)
+    return painted(seen, inverse @ embedding)
+
+
+def painted(seen, patches):
+    vit = seen.model.vit
+    return (join(patches[None], vit.patch) * vit.std + vit.mean).clamp(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("defense", "least", "said"),
+    [("round", 28, "rounded to bfloat16"), ("noise", 9, "noisy"), ("prune", 8, "pruned")],
+)
+def test_low_precision_is_named_and_met_by_smoothness(victim, shared, defense, least, said):
+    seen, secret = shared(victim("vit_vanilla", defense, depth=6))
+    answer = solve(seen)
+    assert psnr(answer.images, secret.fed) > psnr(minimum_norm(seen), secret.fed) + 0.5
+    assert psnr(answer.images, secret.fed) > least
+    assert [said in warning for warning in answer.warnings] == [True]
+    plain, _ = shared(victim("vit_vanilla", depth=6))
+    assert psnr(answer.images, secret.fed) < psnr(solve(plain).images, secret.fed) - 20
+
+
+def test_a_projection_clipped_apart_is_scaled_back(victim, shared):
+    seen, secret = shared(victim("vit_vanilla"))
+    tensors = seen.update.tensors
+    names = (ViT.PROJECTION, PROJECTION_BIAS)
+    answer = solve(changed(seen, **{name: 0.3 * tensors[name] for name in names}))
+    assert psnr(answer.images, secret.fed) > 75
+    assert ["clipping by layer" in warning for warning in answer.warnings] == [True]
+
+
+@pytest.mark.parametrize("name", [ViT.POSITIONS, ViT.PROJECTION, PROJECTION_BIAS])
+def test_nan_is_a_sentence(victim, shared, name):
+    seen, _ = shared(victim("vit_vanilla"))
+    broken = seen.update.tensors[name].clone()
+    broken.view(-1)[7] = torch.nan
+    with pytest.raises(BadUpdate, match=name):
+        solve(changed(seen, **{name: broken}))
+
+
+def test_nothing_shared_is_a_sentence(victim, shared):
+    seen, _ = shared(victim("vit_vanilla"))
+    empty = {name: torch.zeros_like(t) for name, t in seen.update.tensors.items()}
+    with pytest.raises(BadUpdate, match="zero everywhere"):
+        solve(changed(seen, **empty))
+    without = {n: t for n, t in seen.update.tensors.items() if n != ViT.POSITIONS}
+    with pytest.raises(NotGranted, match="pos_embed"):
+        solve(replace(seen, update=Update(without)))
 
 
 def test_a_batch_is_a_mixture_and_says_so(victim, shared):
@@ -55,11 +113,35 @@ def test_a_batch_is_a_mixture_and_says_so(victim, shared):
     assert any("batch of 2" in warning for warning in answer.warnings)
 
 
-def test_a_narrow_model_gets_the_minimum_norm_and_says_so(victim, shared):
-    seen, _ = shared(victim("vit_vanilla", embed_dim=48))
+def test_a_batch_of_large_patches_is_exact_beside_the_differences(victim, shared):
+    # 2 images of 16 patches, 192 values each: they differ in 16 dimensions, and agree in 176
+    seen, secret = shared(victim("vit_vanilla", patch_size=8), batch=2)
     answer = solve(seen)
-    assert answer.report["rank"] == 47
-    assert any("64 patches exceed width - 1 = 47" in warning for warning in answer.warnings)
+    assert answer.report["ambiguity"] == 2 * 16 * 16
+    vit = seen.model.vit
+    first, second = cut((secret.fed.double() - vit.mean) / vit.std, 8)
+    basis = torch.linalg.svd(first - second).Vh[16:].T
+    known, free, _ = _batch(*_parts(seen))
+    assert free == 16
+    for truth in (first, second):
+        assert relative((known - truth) @ basis, truth @ basis) < 1e-2
+    assert psnr(answer.images, secret.fed) > psnr(minimum_norm(seen), secret.fed)
+
+
+def _parts(seen):
+    system = read(seen.update.tensors, seen.model.vit.prefix)
+    vh = torch.linalg.svd(system.token).Vh
+    mixture = torch.linalg.lstsq(system.token.T, system.embedding, driver="gelsd").solution
+    return system, mixture, vh[16:].T, 2, 8
+
+
+def test_a_narrow_model_is_completed_and_says_so(victim, shared):
+    seen, secret = shared(victim("vit_vanilla", embed_dim=60))
+    answer = solve(seen)
+    assert answer.report["rank"] == 59
+    assert answer.report["ambiguity"] == 5 * 48
+    assert any("64 patches exceed width - 1 = 59" in warning for warning in answer.warnings)
+    assert psnr(answer.images, secret.fed) > psnr(minimum_norm(seen), secret.fed) + 2
 
 
 def test_a_mask_is_named_as_the_reason(victim, shared):
