@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privbench.attack import Attack
-from privbench.attacks._matching import TokenRows, cosine, relative, squared, total_variation
+from privbench.attacks._matching import TokenRows, cosine, relative, squared
+from privbench.attacks._priors import total_variation
 from privbench.client import generator
 from privbench.component import make
 from tests.conftest import psnr, quiet

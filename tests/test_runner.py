@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from privbench.api import execute
+from privbench.attacks._engine import Matching
 from privbench.attacks.mean import MeanColor
 from privbench.environment import lanes
 from privbench.errors import Unwritable
 from privbench.listener import Listener
+from privbench.plan import plan
+from privbench.runner import Bench, _crowds
 from privbench.store import Store
 from privbench.suite import Suite
 
@@ -107,3 +110,60 @@ def test_small_cases_take_a_core_each_and_large_ones_all_of_them(monkeypatch, si
 def test_an_accelerator_runs_one_case_at_a_time():
     with lanes(torch.device("cuda"), 100, None) as count:
         assert count == 1
+
+
+def bench(folder, **options):
+    given = {"attack": "gradinv_published", "model": "vit_mjp", "images": "3"} | options
+    suite = Suite.build(given | {"set": ["model.depth=1", "attack.steps=5"]})
+    jobs = plan(suite, CPU)
+    return jobs, Bench(jobs[0].victim(), Store(folder), Listener())
+
+
+def test_an_attack_that_can_takes_its_cases_side_by_side(tmp_path):
+    jobs, _ = bench(tmp_path, attack="mean,gradinv_published,gradinv")
+    crowds = [{job.case.attack.name for job in crowd} for crowd in _crowds(jobs)]
+    assert crowds.count({"mean"}) == 3
+    assert crowds.count({"gradinv"}) == crowds.count({"gradinv_published"}) == 1
+
+
+def test_a_case_in_company_says_so_and_is_what_it_is_alone(tmp_path):
+    jobs, together = bench(tmp_path / "together")
+    company = together.attempt(jobs)
+    for job, record in zip(jobs, company, strict=True):
+        (alone,) = bench(tmp_path / "alone")[1].attempt([job])
+        assert record.case.key == alone.case.key
+        assert record.objective == pytest.approx(alone.objective, rel=1e-3)
+        assert record.gradient_calls == alone.gradient_calls
+        assert record.environment["cases at once"] == "3"
+        assert "cases at once" not in alone.environment
+
+
+def test_an_error_in_company_stays_one_cases_own(tmp_path, monkeypatch):
+    jobs, subject = bench(tmp_path)
+    many = Matching.reconstruct_many
+
+    def fail(self, seen, rngs, ticks):
+        if len(seen) > 1 or len(failed) < 1:
+            failed.append(len(seen))
+            raise ValueError("no")
+        return many(self, seen, rngs, ticks)
+
+    failed: list[int] = []
+    monkeypatch.setattr(Matching, "reconstruct_many", fail)
+    assert [r.status for r in subject.attempt(jobs)] == ["done"] * 3
+    assert failed == [3]
+    failed.clear()
+    assert [r.status for r in subject.attempt(jobs[:1])] == ["failed"]
+
+
+def test_rows_side_by_side_in_several_threads_change_no_answer(tmp_path):
+    """Eight restarts go through torch.func, which replaces weights for a moment."""
+    options = {"attack": "gradinv_published", "images": "3"}
+    found = []
+    for at_once in (1, 3):
+        suite = Suite.build(
+            {"model": "vit_mjp", **options}
+            | {"set": ["model.depth=1", "attack.steps=3", "attack.restarts=8"]}
+        )
+        found.append(execute(suite, Store(tmp_path / str(at_once)), "cpu", at_once=at_once))
+    assert answers(found[0]) == answers(found[1])

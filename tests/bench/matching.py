@@ -1,0 +1,127 @@
+"""Speed of gradient matching against breaching's: python -m tests.bench.matching.
+
+The peer is a package of the group `bench`: pip install --group bench.
+"""
+
+import contextlib
+import io
+import statistics
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from privbench.attack import Attack
+from privbench.client import generator, share
+from privbench.component import make
+from privbench.dataset import Dataset
+from privbench.observation import Observation
+from privbench.threat import Knowledge, ThreatModel
+from privbench.victim import load
+
+STEPS = 10
+ROUNDS = 7
+MANY = 32
+
+
+def observe(count: int) -> list[Observation]:
+    """Pictures that clients of an untrained victim have shared, each by itself, with labels."""
+    victim = load("vit_vanilla", {}, (), "init", torch.device("cpu"))
+    images, labels = make(Dataset, "cifar10", {}).load(range(count), 32, 10)
+    threat = ThreatModel(knows=frozenset({Knowledge.LABELS}))
+    return [
+        share(victim, images[i : i + 1], labels[i : i + 1], threat, (i,))[0] for i in range(count)
+    ]
+
+
+def ours(seen: Sequence[Observation]) -> None:
+    """Take the steps of `gradinv_published` on all observations."""
+    attack = make(Attack, "gradinv_published", {"steps": STEPS})
+    rngs = [generator("bench", i) for i in range(len(seen))]
+    attack.reconstruct_many(seen, rngs, [lambda *_: None] * len(seen))
+
+
+class Peer:
+    """The attack "invertinggradients" of breaching on the same model: the same objective."""
+
+    def __init__(self, seen: Observation) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import breaching  # type: ignore[import-not-found]
+        with contextlib.redirect_stdout(io.StringIO()):
+            settings = breaching.get_attack_config("invertinggradients")
+        settings.optim.max_iterations = STEPS
+        vit = seen.model.vit
+        setup = {"device": torch.device("cpu"), "dtype": torch.float}
+        self.attacker = breaching.attacks.OptimizationBasedAttacker(
+            vit.backbone, nn.CrossEntropyLoss(), settings, setup
+        )
+        self.server = [
+            {
+                "parameters": list(vit.backbone.parameters()),
+                "buffers": [],
+                "metadata": _Metadata(
+                    shape=seen.shape[1:],
+                    mean=vit.mean.flatten().tolist(),
+                    std=vit.std.flatten().tolist(),
+                    modality="vision",
+                ),
+            }
+        ]
+
+    def run(self, seen: Observation) -> None:
+        """Take the steps on one observation."""
+        gradients = [t for n, t in seen.update.tensors.items() if n.startswith("backbone.")]
+        about: dict[str, Any] = {"labels": seen.labels, "num_data_points": 1}
+        about["local_hyperparams"] = None
+        shared = [{"gradients": gradients, "buffers": [], "metadata": about}]
+        self.attacker.reconstruct(self.server, shared, {})
+
+
+class _Metadata(dict[str, Any]):
+    """A mapping whose items are attributes, too."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
+
+
+def seconds(action: Any, *arguments: Any) -> float:
+    """Seconds of this process's own work: a busy computer changes them less than a clock's."""
+    start = time.process_time()
+    action(*arguments)
+    return time.process_time() - start
+
+
+def main() -> None:
+    """Print seconds a step and image, alone and together, and their ratios to the peer's."""
+    console = Console()
+    try:
+        peer = Peer(observe(1)[0])
+    except ImportError:
+        console.print("Gradient matching is compared with breaching: pip install --group bench.")
+        return
+    torch.set_num_threads(1)
+    seen = observe(MANY)
+    rows: list[tuple[float, float, float]] = []
+    for round_ in range(ROUNDS + 1):
+        alone = seconds(ours, seen[:1]) / STEPS
+        theirs = seconds(peer.run, seen[0]) / STEPS
+        together = seconds(ours, seen) / STEPS / MANY
+        if round_:  # the first round warms up
+            rows.append((alone, together, theirs))
+    table = Table("gradient matching, one step", "ours, ms", "peer, ms", "ratio")
+    table.title = f"one thread, median of {ROUNDS} rounds"
+    for column, what in enumerate(("one image", f"an image of {MANY} at once")):
+        own, other = (statistics.median(row[i] for row in rows) for i in (column, 2))
+        ratio = statistics.median(row[column] / row[2] for row in rows)
+        table.add_row(what, f"{1e3 * own:.1f}", f"{1e3 * other:.1f}", f"{ratio:.2f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
