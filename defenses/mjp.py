@@ -53,7 +53,7 @@ class MaskedJigsaw(Shuffle):
         mask = draw.mask.to(vit.positions.device)
         prefix = mask.new_zeros(len(mask), vit.prefix)
         masked = torch.cat([prefix, mask], dim=1)[..., None]  # b k 1
-        return torch.where(masked, vit.get_parameter(self.UNKNOWN), vit.positions)
+        return torch.where(masked, getattr(vit, self.UNKNOWN), vit.positions)
 
     def penalty(
         self, vit: ViT, draw: Draw | None, progress: float = 1.0

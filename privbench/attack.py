@@ -1,14 +1,14 @@
 """Attack: turns an observation into images."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 from torch import Generator
 
 from privbench.component import Component
 from privbench.errors import NotGranted
-from privbench.observation import Observation
+from privbench.observation import Observation, PublicModel
 from privbench.threat import Knowledge, Reconstruction
 
 Tick = Callable[[int, int, float], None]
@@ -23,10 +23,26 @@ class Attack(Component, ABC):
     """What the threat model has to grant."""
     reads: ClassVar[frozenset[str]] = frozenset()
     """Parameters whose gradient has to be in the update."""
+    demands: ClassVar[Mapping[str, Any]] = {}
+    """Settings that a victim must have, such as first_block: april."""
+    malicious: ClassVar[bool] = False
+    """Whether `tamper` changes the weights that the server sends."""
+    batches: ClassVar[bool] = False
+    """Whether `reconstruct_many` is faster on an accelerator than one observation at a time."""
+
+    def tamper(self, model: PublicModel, rng: Generator) -> PublicModel:
+        """Return what a malicious server sends its client: other weights in the same shapes."""
+        return model
 
     @abstractmethod
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         """Reconstruct the private batch behind one observation."""
+
+    def reconstruct_many(
+        self, seen: Sequence[Observation], rngs: Sequence[Generator], ticks: Sequence[Tick]
+    ) -> list[Reconstruction]:
+        """Reconstruct what is behind each of several observations of one model."""
+        return [self.reconstruct(*one) for one in zip(seen, rngs, ticks, strict=True)]
 
 
 def check(attack: Attack, name: str, knows: frozenset[Knowledge], shared: Iterable[str]) -> None:

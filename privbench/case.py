@@ -11,6 +11,9 @@ SCHEMA = 1
 UNDEFENDED = "none"
 """Name of the defense on the update that leaves it as it is."""
 
+RATES = ("local_rate", "momentum")
+"""Numbers that a threat model may hold and a table shows."""
+
 Status = Literal["done", "failed", "refused"]
 Scores = Mapping[str, list[float | None]]
 
@@ -73,8 +76,15 @@ class Case:
     @property
     def known(self) -> str:
         """The threat model, as a table shows it."""
-        knows = "+".join(self.threat["knows"]) or "nothing"
-        return f"knows {knows}, batch {self.threat['batch_size']}"
+        threat = self.threat
+        words = [f"knows {'+'.join(threat['knows']) or 'nothing'}", f"batch {threat['batch_size']}"]
+        if "local_steps" in threat:
+            words.append(f"{threat['local_steps']} local steps")
+        words += [f"{name.replace('_', ' ')} {threat[name]:g}" for name in RATES if name in threat]
+        words += ["training mode"] if threat.get("training") else []
+        words += [f"{threat['rounds']} rounds"] if "rounds" in threat else []
+        words += [f"{threat['server']} server"] if "server" in threat else []
+        return ", ".join(words)
 
 
 @dataclass(frozen=True)

@@ -46,12 +46,26 @@ class BadWeights(PrivbenchError, ValueError):
     """A weights file cannot be read or belongs to another model."""
 
 
+class BadUpdate(PrivbenchError, ValueError):
+    """An update holds nothing that an attack could work on."""
+
+
 class UnsupportedModel(PrivbenchError):
     """A backbone that this project cannot attack."""
 
 
 class NotGranted(PrivbenchError):
     """An attack needs knowledge or a tensor that it does not get."""
+
+
+class OutOfMemory(PrivbenchError):
+    """One case alone does not fit into memory."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Memory is too short for one case alone. Take a smaller --batch-size or a smaller "
+            "model, or another device."
+        )
 
 
 class NoDevice(PrivbenchError):

@@ -1,13 +1,13 @@
 """Everything an attack may see."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jaxtyping import Int
 from torch import Tensor
 
 from privbench.defense import Defense
-from privbench.threat import Draw, Images, Knowledge, Update
+from privbench.threat import Draw, Images, Knowledge, Protocol, Update
 from privbench.vit import ViT
 
 
@@ -51,3 +51,7 @@ class Observation:
     knows: frozenset[Knowledge] = frozenset()
     """What the threat model grants."""
     labels: Int[Tensor, " b"] | None = None
+    protocol: Protocol = field(default_factory=Protocol)
+    """How the client computed its update."""
+    later: tuple[Update, ...] = ()
+    """Updates of further rounds on the same batch; each from other dice."""

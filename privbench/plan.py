@@ -1,7 +1,7 @@
 """A suite becomes jobs: every name and setting is checked before anything runs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,9 +20,11 @@ from privbench.defense import Defense
 from privbench.errors import BadSetting, NotGranted, UnknownName
 from privbench.suite import Entry, Suite, distribute
 from privbench.threat import Images, ThreatModel
-from privbench.victim import Victim, known_settings, load
+from privbench.victim import VARIANTS, Victim, known_settings, load
 
 C = TypeVar("C", bound=Component)
+OF_STEPS = ("local_rate", "momentum")
+"""Settings of the threat model that only several local steps heed."""
 Shelved = tuple[Part, C]
 
 
@@ -119,10 +121,17 @@ def _cases(
                 dataset=shelf[0],
                 images=chosen,
                 images_sha256=digest,
-                threat={"knows": sorted(threat.knows), "batch_size": threat.batch_size},
+                threat=threat_facts(threat),
                 seed=suite.seed,
             )
             yield case, attack, images, labels
+
+
+def threat_facts(threat: ThreatModel) -> dict[str, Any]:
+    """Return a threat model as records hold it: what it grants, and what is not the default."""
+    given, default = asdict(threat), asdict(ThreatModel())
+    changed = {name: value for name, value in given.items() if value != default[name]}
+    return changed | {"knows": sorted(threat.knows), "batch_size": threat.batch_size}
 
 
 def _refusal(attack: Attack, name: str, threat: ThreatModel, victim: Victim) -> str | None:
@@ -130,6 +139,20 @@ def _refusal(attack: Attack, name: str, threat: ThreatModel, victim: Victim) -> 
         check(attack, name, threat.knows, victim.shared())
     except NotGranted as error:
         return str(error)
+    if attack.malicious and threat.server != "malicious":
+        return (
+            f"Attack '{name}' sends the client weights of its own; this threat model's server is "
+            "honest but curious. Add `--set threat.server=malicious` or choose another attack "
+            "(`privbench list attacks`)."
+        )
+    known = {**VARIANTS, **victim.settings}
+    for key, value in attack.demands.items():
+        if known.get(key) != value:
+            return (
+                f"Attack '{name}' works only where the model's {key} is {value}, and this one's is "
+                f"{known.get(key)}. Add `--set model.{key}={value}` or choose another attack "
+                "(`privbench list attacks`)."
+            )
     return None
 
 
@@ -172,6 +195,11 @@ def _threat(suite: Suite, settings: Mapping[str, Any]) -> ThreatModel:
         raise BadSetting(complaint("threat", error)) from None
     if threat.batch_size != suite.batch_size:
         raise BadSetting("Set the batch size with --batch-size, not with --set threat.batch_size.")
+    if threat.local_steps == 1 and (idle := [k for k in OF_STEPS if k in given]):
+        raise BadSetting(
+            f"threat: one local step shares the gradient itself, whatever {' and '.join(idle)} "
+            "say. Add `--set threat.local_steps=5`, or leave them out."
+        )
     return threat
 
 
@@ -191,7 +219,7 @@ def open_dataset(name: str, settings: Mapping[str, Any], root: Path | None) -> S
 def model_part(name: str, changed: Mapping[str, Any], victim: Victim) -> Part:
     """Return a victim as records name it."""
     preset = victim.preset
-    default = {**preset.architecture, **preset.settings, **preset.initial()}
+    default = {**preset.architecture, **preset.settings, **preset.initial(), **VARIANTS}
     differs = {k: v for k, v in changed.items() if default.get(k, ...) != v}
     version = find(Defense, preset.scheme).version
     return Part(name, label(name, differs), version, {"scheme": preset.scheme, **victim.settings})
@@ -203,5 +231,5 @@ def control_of(preset: Preset, changed: Mapping[str, Any]) -> str | None:
         return None
     control = model_preset(preset.control)
     same = {k: v for k, v in changed.items() if k in known_settings(control)}
-    default = {**control.architecture, **control.settings, **control.initial()}
+    default = {**control.architecture, **control.settings, **control.initial(), **VARIANTS}
     return label(preset.control, {k: v for k, v in same.items() if default.get(k, ...) != v})

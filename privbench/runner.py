@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from threading import Event, Lock
 
@@ -23,6 +24,9 @@ from privbench.store import Store
 from privbench.threat import Images, Reconstruction, Secret
 from privbench.victim import Victim
 
+MOST_AT_ONCE = 32
+"""Cases that an attack takes side by side."""
+
 
 class Stopped(Exception):
     """Ends an attack in flight when the run is over."""
@@ -38,8 +42,9 @@ def run(
 ) -> list[Record]:
     """Run what has no record yet; return the records of all jobs, in their order.
 
-    Several cases may run at once, in threads; no answer depends on it. A crashed attack is a
-    failed record; the other cases go on. Raises Unwritable.
+    On a processor several cases run at once, in threads, and no answer depends on it. On an
+    accelerator some attacks take cases side by side, which rounds otherwise; records say so. A
+    crashed attack is a failed record; the other cases go on. Raises Unwritable.
     """
     known = {job.case.key: store.get(job.case) for job in jobs}
     again = ("failed", "refused") if retry_failed else ("refused",)
@@ -70,8 +75,9 @@ def _run_cell(
     numbers = vit.positions.numel() * max(len(job.images) for job in able)
     with lanes(vit.mean.device, numbers, at_once) as count, ThreadPoolExecutor(count) as pool:
         try:
-            for future in as_completed([pool.submit(bench.attempt, job) for job in able]):
-                yield future.result()
+            crowds = _crowds(able) if vit.mean.device.type == "cuda" else [[job] for job in able]
+            for future in as_completed([pool.submit(bench.attempt, crowd) for crowd in crowds]):
+                yield from future.result()
         finally:
             bench.stop.set()
             pool.shutdown(cancel_futures=True)
@@ -89,38 +95,66 @@ class Bench:
         self.scoring = Lock()
         self.stop = Event()
 
-    def attempt(self, job: Job) -> Record:
-        """Run one job and store its record at once; an error of the attack is part of it."""
-        self.listener.begins(job.case)
-        picture = None
+    def attempt(self, jobs: Sequence[Job]) -> list[Record]:
+        """Run jobs and store their records at once; an attack's error is part of a record.
+
+        Several jobs have one attack, which takes them side by side; when that fails, each is run
+        by itself, so that one case's error stays its own.
+        """
+        for job in jobs:
+            self.listener.begins(job.case)
+        if len(jobs) > 1:
+            try:
+                found = self._attack(jobs)
+            except Stopped:
+                raise
+            except Exception:
+                found = None
+            if found is not None:
+                return [self._store(*one) for one in found]
+        return [self._store(*self._alone(job)) for job in jobs]
+
+    def _alone(self, job: Job) -> tuple[Record, bytes | None]:
         try:
-            record, picture = self._attack(job)
+            return self._attack([job])[0]
         except Stopped:
             raise
         except Exception as error:  # whatever an attack may raise, its case is a row in the table
             reason = f"{type(error).__name__}: {error}"
-            record = Record(job.case, "failed", error=reason, environment=self.environment)
+            return Record(job.case, "failed", error=reason, environment=self.environment), None
+
+    def _store(self, record: Record, picture: bytes | None) -> Record:
         self.store.put(record, picture)
         self.listener.ends(record)
         return record
 
-    def _attack(self, job: Job) -> tuple[Record, bytes]:
-        def tick(done: int, steps: int, objective: float) -> None:
-            if self.stop.is_set():
-                raise Stopped
-            self.listener.ticks(job.case, done, steps, objective)
+    def _attack(self, jobs: Sequence[Job]) -> list[tuple[Record, bytes]]:
+        shares = [self._share(job) for job in jobs]
+        seen = [observation for observation, _ in shares]
+        rngs = [generator("attack", *_seed(job)) for job in jobs]
+        ticks = [partial(self._tick, job) for job in jobs]
+        start = time.perf_counter()
+        if len(jobs) == 1:
+            answers = [jobs[0].attack.reconstruct(seen[0], rngs[0], ticks[0])]
+        else:
+            answers = jobs[0].attack.reconstruct_many(seen, rngs, ticks)
+        seconds = (time.perf_counter() - start) / len(jobs)
+        with self.scoring:
+            return [
+                self._judge(job, *shared, answer, seconds, len(jobs))
+                for job, shared, answer in zip(jobs, shares, answers, strict=True)
+            ]
 
+    def _tick(self, job: Job, done: int, steps: int, objective: float) -> None:
+        if self.stop.is_set():
+            raise Stopped
+        self.listener.ticks(job.case, done, steps, objective)
+
+    def _share(self, job: Job) -> tuple[Observation, Secret]:
         device = self.victim.model.vit.mean.device
         images, labels = job.images.to(device), job.labels.to(device)
-        seed = (job.case.seed, job.case.images_sha256)
-        seen, secret = share(self.victim, images, labels, job.threat, seed)
-        rng = generator("attack", *seed)
-        start = time.perf_counter()
-        answer = job.attack.reconstruct(seen, rng, tick)
-        seconds = time.perf_counter() - start
-        _demand(answer.images, seen.shape)
-        with self.scoring:
-            return self._judge(job, seen, secret, answer, seconds)
+        sent = job.attack.tamper(self.victim.model, generator("tamper", *_seed(job)))
+        return share(replace(self.victim, model=sent), images, labels, job.threat, _seed(job))
 
     def _judge(
         self,
@@ -129,8 +163,10 @@ class Bench:
         secret: Secret,
         answer: Reconstruction,
         seconds: float,
+        company: int,
     ) -> tuple[Record, bytes]:
         vit = self.victim.model.vit
+        _demand(answer.images, seen.shape)
         order = _align(answer.images, secret.images)
         answer = replace(answer, images=answer.images[order])
         flat = vit.mean.expand(seen.shape)
@@ -149,9 +185,32 @@ class Bench:
             label_accuracy=_label_accuracy(answer, secret),
             report=answer.report,
             warnings=checks.warnings(seen.update, answer, secret, flat),
-            environment=self.environment,
+            environment=self.environment | _company(company),
         )
         return record, strip.draw(secret.images, secret.fed, answer.images)
+
+
+def _seed(job: Job) -> tuple[object, ...]:
+    return (job.case.seed, job.case.images_sha256)
+
+
+def _crowds(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Put jobs together that an attack takes side by side; the others stay alone."""
+    crowds: dict[object, list[Job]] = {}
+    for job in jobs:
+        together = job.attack.batches and not job.attack.malicious
+        kind = (job.case.attack.label, len(job.images)) if together else job.case.key
+        crowds.setdefault(kind, []).append(job)
+    return [
+        crowd[start : start + MOST_AT_ONCE]
+        for crowd in crowds.values()
+        for start in range(0, len(crowd), MOST_AT_ONCE)
+    ]
+
+
+def _company(cases: int) -> dict[str, str]:
+    """Say that a case was not alone: sums are then rounded otherwise than they would be."""
+    return {"cases at once": str(cases)} if cases > 1 else {}
 
 
 def _demand(images: Images, shape: tuple[int, int, int, int]) -> None:

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Annotated, Literal
 
 from jaxtyping import Bool, Float, Int
+from pydantic import Field
 from torch import Tensor
 
 Images = Float[Tensor, "b 3 h w"]  # float32 in [0, 1]
@@ -18,11 +20,36 @@ class Knowledge(StrEnum):
 
 
 @dataclass(frozen=True)
-class ThreatModel:
-    """What an honest-but-curious server knows, and how much a client puts into one update."""
+class Protocol:
+    """How clients compute their updates; the server prescribes it, so every attack may know it."""
+
+    local_steps: Annotated[int, Field(ge=1)] = 1
+    """Steps of SGD that a client takes on its one batch; one step shares the gradient itself."""
+    local_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.05
+    """Learning rate of those steps."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    training: bool = False
+    """Whether a client's network is in training mode, so that its dropout is active."""
+    rounds: Annotated[int, Field(ge=1)] = 1
+    """Updates that a client shares on its one batch, each with new dice; the model stays, as if
+    the others' updates moved it little."""
+
+
+@dataclass(frozen=True)
+class ThreatModel(Protocol):
+    """What a server knows and does, and how clients compute their updates."""
 
     knows: frozenset[Knowledge] = frozenset()
     batch_size: int = 1
+    server: Literal["honest", "malicious"] = "honest"
+    """An honest-but-curious one only looks; a malicious one also sends weights of its choice."""
+
+    @property
+    def protocol(self) -> Protocol:
+        """What attacks are told of the clients."""
+        return Protocol(
+            self.local_steps, self.local_rate, self.momentum, self.training, self.rounds
+        )
 
 
 @dataclass(frozen=True)
@@ -39,7 +66,10 @@ class Draw:
 
 @dataclass(frozen=True)
 class Update:
-    """What a client shares: the gradient of its loss, by parameter name."""
+    """What a client shares: the gradient of its loss, by parameter name.
+
+    After several local steps: what they subtracted from the weights, over the learning rate.
+    """
 
     tensors: Mapping[str, Tensor]
     withheld: frozenset[str] = frozenset()

@@ -15,11 +15,18 @@ from privbench.config import Preset, model_preset
 from privbench.defense import Defense, Stack
 from privbench.errors import BadSetting, UnknownName
 from privbench.observation import PublicModel
+from privbench.variants import FirstBlock, give_dropout
 from privbench.vit import ViT
 from privbench.weights import digest, fill, label
 
 TIMM_STD = 0.02
 """Of timm's position tables; position_std scales them."""
+VARIANTS: Mapping[str, Any] = {"dropout": 0.0, "first_block": "plain"}
+"""Settings that every victim has; records hold them only where they are not the default.
+
+dropout: rate of timm's pos_drop, attn_drop and proj_drop, active while a client trains.
+first_block: plain, or april for one without its first LayerNorm and without residuals.
+"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,8 @@ class Victim:
 
 def known_settings(preset: Preset) -> list[str]:
     """Names that `--set model.KEY=VALUE` may use for a victim."""
-    return [*preset.architecture, *find(Defense, preset.scheme).setting_names(), *preset.initial()]
+    scheme = find(Defense, preset.scheme).setting_names()
+    return [*preset.architecture, *scheme, *preset.initial(), *VARIANTS]
 
 
 def load(
@@ -62,20 +70,34 @@ def load(
     architecture = {key: settings.get(key, value) for key, value in preset.architecture.items()}
     seed = settings.get("init_seed", preset.init_seed)
     spread = settings.get("position_std", preset.position_std)
+    variants = {key: settings.get(key, value) for key, value in VARIANTS.items()}
     _check(name, architecture, seed, spread)
-    changes = {k: v for k, v in settings.items() if k not in (*architecture, *preset.initial())}
+    _check_variants(name, variants)
+    own = (*architecture, *preset.initial(), *variants)
+    changes = {key: value for key, value in settings.items() if key not in own}
     scheme = make(Defense, preset.scheme, dict(preset.settings) | changes)
     vit = _build(preset, name, architecture, seed)
     vit.positions.data *= spread / TIMM_STD
+    if variants["dropout"]:
+        give_dropout(vit.backbone, variants["dropout"])
+    if variants["first_block"] == "april":
+        vit.backbone.blocks[0] = FirstBlock(vit.backbone.blocks[0])
     stack = Stack(parts=(scheme, *defenses))
     stack.equip(vit, torch.Generator().manual_seed(seed))
     if weights is None:
         other = any(key in settings for key in (*architecture, *preset.initial()))
+        other = other or variants["first_block"] != VARIANTS["first_block"]
         weights = "init" if other or bundled(name) is None else "trained"
     fill(vit, name, preset, weights)
     return Victim(
         preset=preset,
-        settings={**architecture, **scheme.settings(), "init_seed": seed, "position_std": spread},
+        settings={
+            **architecture,
+            **scheme.settings(),
+            "init_seed": seed,
+            "position_std": spread,
+            **{key: value for key, value in variants.items() if value != VARIANTS[key]},
+        },
         model=PublicModel(vit.eval().to(device), stack),
         weights=label(weights),
         weights_sha256=digest(vit.state_dict()),
@@ -97,6 +119,14 @@ def _check(name: str, architecture: Mapping[str, Any], seed: Any, spread: Any) -
             f"{name}: patches of {patch} px do not divide pictures of {side} px; "
             f"set img_size to a multiple of patch_size, such as {max(side // patch, 1) * patch}."
         )
+
+
+def _check_variants(name: str, variants: Mapping[str, Any]) -> None:
+    rate, block = variants["dropout"], variants["first_block"]
+    if type(rate) not in (int, float) or not 0 <= rate < 1:
+        raise BadSetting(f"{name}: dropout is a rate from 0 to below 1, not {rate!r}.")
+    if block not in ("plain", "april"):
+        raise BadSetting(f"{name}: first_block is plain or april, not {block!r}.")
 
 
 def _build(preset: Preset, name: str, architecture: Mapping[str, Any], seed: int) -> ViT:

@@ -31,13 +31,13 @@ FILES = {
 MEAN = ["run", "--attack", "mean", "--model", "vit_vanilla", "--images", "1"]
 WHOLE = "is a whole number from 1 on, not"
 KNOWN = (
-    "Known: depth, embed_dim, img_size, init_seed, num_classes, num_heads, patch_size, "
-    "position_std."
+    "Known: depth, dropout, embed_dim, first_block, img_size, init_seed, num_classes, num_heads, "
+    "patch_size, position_std."
 )
 
 # What is typed after MEAN (a later option wins where one value is taken) and what is answered.
 MISTAKES = {
-    "--attack gradinf": "No attack is called 'gradinf'. Did you mean 'gradinv'? Known: dlg,",
+    "--attack gradinf": "No attack is called 'gradinf'. Did you mean 'gradinv'? Known: april,",
     "--model vit_mpj": "No model is called 'vit_mpj'. Did you mean 'vit_mjp'? Known: vit_mjp,",
     "--defense nois": "No defense is called 'nois'. Did you mean 'noise'? Known: clip,",
     "--defense clip+nois": "No defense is called 'nois'. Did you mean 'noise'?",
@@ -55,7 +55,7 @@ MISTAKES = {
     "--attack gradinv --set attack.gradinv.stepps=3": "No setting of gradinv is called 'stepps'.",
     "--defense noise --set defense.sigm=1": "'sigm'. Did you mean 'sigma'? Known: relative, sigma.",
     "--set model.dept=1": f"No setting of model is called 'dept'. Did you mean 'depth'? {KNOWN}",
-    "--set threat.know=labels": "'know'. Did you mean 'knows'? Known: batch_size, knows.",
+    "--set threat.know=labels": "'know'. Did you mean 'knows'? Known: batch_size, knows,",
     "--set dataset.splitt=test": "No setting of cifar10 is called 'splitt'. Did you mean 'split'?",
     # --set: values
     "--attack gradinv --set attack.steps=fast": "gradinv: 'steps' cannot be 'fast'",

@@ -1,0 +1,201 @@
+"""Dropout Inversion Attack (Scheliga, Mäder and Seeland, AAAI 2023, arXiv:2208.06163).
+
+A client in training mode drops activations by masks that nobody shares, and a gradient computed
+without them matches nothing. The attack moves the masks, as numbers, along with the pixels. In
+place of the published cosine and signed Adam it descends as `gradinv` does, token by token, and
+compares all other tensors, too: only they know of most masks. Those behind the position table and
+in the last block are not guessed: what they drop is zero in the update of one image. Without
+dropout this is plain matching; `pe_ls` is immune to all of it.
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Generator, Tensor
+
+from privbench.attack import Attack, Tick
+from privbench.attacks._fading import BOX, fading
+from privbench.attacks._matching import by_token, relative
+from privbench.attacks._optimizers import LBFGS, Index, Rows, Values
+from privbench.attacks._reading import from_pictures, labels, mask
+from privbench.attacks._recipe import Recipe, Scalar, Stage
+from privbench.errors import BadUpdate
+from privbench.observation import Observation, PublicModel
+from privbench.threat import Images, Reconstruction
+from privbench.variants import Dropout, dropouts
+from privbench.vit import ViT
+
+NOISE = 0.01
+"""Spread of the noise on a gray start, in pixels' units."""
+OTHERS = 1.0
+"""Weight of the tensors behind the patch embedding and the positions."""
+STRIDE = 0.1
+"""What a mask moves by where the pixels, in units of their normalization, move by one."""
+LAST = (
+    ("attn.proj_drop", "attn.proj.bias", None),
+    ("mlp.drop1", "mlp.fc2.weight", 0),
+    ("mlp.drop2", "mlp.fc2.bias", None),
+)
+"""Dropouts of the last block, the gradients that show them, and the axis to be looked along."""
+LEAST = 0.05
+"""Share of entries that a mask keeps at least; below, the zeros were made by a defense."""
+
+
+class DropoutInversion(Attack):
+    """Gradient matching over pixels and dropout masks together."""
+
+    paper: ClassVar[str] = "after arXiv:2208.06163"
+    steps: Annotated[int, Field(ge=2)] = 462
+    """Gradient evaluations, which are steps and trials of L-BFGS."""
+    mask_weight: Annotated[float, Field(ge=0)] = 1e-2
+    """Of the penalty on masks off the rate and outside [0, 1]; published 1e-4, beside a cosine."""
+
+    def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
+        """Return the point with the lowest objective; raises BadUpdate or NotGranted."""
+        return _Search(self, seen, rng, tick).answer()
+
+
+class _Search:
+    """Pixels and masks of one observation on their way."""
+
+    def __init__(
+        self, attack: DropoutInversion, seen: Observation, rng: Generator, tick: Tick
+    ) -> None:
+        self.attack, self.seen, self.tick = attack, seen, tick
+        shared = from_pictures(seen)
+        if not all(tensor.isfinite().all() for tensor in shared.values()):
+            raise BadUpdate("The update holds NaN or infinity, so nothing can be matched to it.")
+        vit = copy.deepcopy(seen.model.vit)  # its dropouts get masks of their own
+        self.model = PublicModel(vit, seen.model.defense)
+        self.mean, self.std = vit.mean, vit.std
+        self.labels, self.draw = labels(seen), mask(seen)
+        self.drops = dropouts(vit) if seen.protocol.training else {}
+        self.fixed = _read(self.drops, shared, vit, seen.shape[0])
+        self.shapes = self._shapes()
+        others = [n for n in shared if n not in (ViT.POSITIONS, ViT.PROJECTION)]
+        self.asked = by_token(seen, shared)
+        self.others = {name: shared[name] for name in others if self.drops}
+        noise = torch.randn(seen.shape, generator=rng).to(self.mean)
+        kept = [self.mean.new_zeros(shape.numel()) for shape in self.shapes.values()]
+        self.start = torch.cat([(NOISE * noise / self.std).flatten(), *kept])
+        self.best, self.lowest, self.calls = self.start, float("inf"), 0
+
+    def _shapes(self) -> dict[str, torch.Size]:
+        """Shapes of the masks that are to be found."""
+        found: dict[str, torch.Size] = {}
+
+        def note(name: str, shape: torch.Size) -> Tensor:
+            found[name] = shape
+            return self.mean.new_ones(())
+
+        for name, module in self.drops.items():
+            module.masks = lambda shape, name=name: note(name, shape)
+        with torch.no_grad():
+            blank = self.mean.expand(self.seen.shape)
+            self.model.defense.forward(self.model.vit, blank, self.draw)
+        return {name: shape for name, shape in found.items() if name not in self.fixed}
+
+    def answer(self) -> Reconstruction:
+        """Descend."""
+        recipe = Recipe(LBFGS(), self.attack.steps, stages=fading(), priors=BOX)
+        self.total = sum(recipe.counts())
+        stages = [
+            (count, _Evaluation(self, stage))
+            for count, stage in zip(recipe.counts(), recipe.stages, strict=True)
+        ]
+        recipe.optimizer.run(self.start[None], stages, None)
+        images, masks = self.split(self.best)
+        warnings = []
+        if not self.drops:
+            warnings.append("The client drops nothing: this is plain gradient matching.")
+        if self.lowest == float("inf"):
+            images = self.mean.expand(self.seen.shape)
+            warnings.append("The objective was never finite, so this is the mean color.")
+        report = {"masks": float(sum(map(Tensor.numel, masks.values())))}
+        return Reconstruction(
+            images.clamp(0, 1).clone(),
+            objective=self.lowest,
+            labels=self.labels,
+            gradient_calls=self.calls,
+            report=report,
+            warnings=tuple(warnings),
+        )
+
+    def split(self, point: Float[Tensor, " p"]) -> tuple[Images, dict[str, Tensor]]:
+        """Pictures in [0, 1] (not clamped), and masks by module."""
+        sizes = [shape.numel() for shape in self.shapes.values()]
+        pixels, *masks = point.split([self.mean.expand(self.seen.shape).numel(), *sizes])
+        named = zip(self.shapes.items(), masks, strict=True)
+        return (
+            pixels.view(self.seen.shape) * self.std + self.mean,
+            {n: 1 - self.drops[n].p + STRIDE * one.view(shape) for (n, shape), one in named},
+        )
+
+    def objective(self, point: Float[Tensor, " p"], stage: Stage) -> tuple[Scalar, Scalar]:
+        """Return what is descended, and what decides which point is the best."""
+        images, masks = self.split(point)
+        for name, one in (masks | self.fixed).items():
+            self.drops[name].masks = lambda _, one=one: one
+        names = dict.fromkeys((*self.asked.names, *self.others))
+        found = self.model.gradient(images, self.labels, self.draw, of=names)
+        always = [self.asked.distance(found, self.asked.facts)]
+        if self.others:
+            always.append(OTHERS * relative(found, self.others))
+        always += [weight * term(images) for weight, term in BOX]
+        always += [self.attack.mask_weight * self._odd(name, one) for name, one in masks.items()]
+        score = torch.stack(always).sum()
+        now = [weight * term(images) for weight, term in stage.priors]
+        return torch.stack([score, *now]).sum(), score
+
+    def _odd(self, name: str, one: Tensor) -> Scalar:
+        """Squared distance of a mask's mean from the rate, and of its entries from [0, 1]."""
+        rate = 1 - self.drops[name].p
+        return (one.mean() - rate).square() + (one - one.clamp(0, 1)).square().mean()
+
+
+class _Evaluation:
+    """The objective of one stage, as an optimizer asks for it."""
+
+    def __init__(self, search: _Search, stage: Stage) -> None:
+        self.search, self.stage = search, stage
+
+    def __call__(self, points: Rows, rows: Index) -> tuple[Values, Rows]:
+        """Return objectives and slopes of the one row."""
+        search = self.search
+        point = points[0].detach().requires_grad_()
+        value, score = search.objective(point, self.stage)
+        (slope,) = torch.autograd.grad(value, point)
+        search.calls += 1
+        if (lowest := score.item()) < search.lowest:
+            search.lowest, search.best = lowest, point.detach()
+        search.tick(search.calls, search.total, value.item())
+        return value.detach()[None], slope[None]
+
+
+def _read(
+    drops: Mapping[str, Dropout], shared: Mapping[str, Tensor], vit: ViT, batch: int
+) -> dict[str, Tensor]:
+    """Read masks off zeros of the update; only that of one image shows them.
+
+    Position rows without any gradient are masked by the defense and show nothing; they count as
+    kept. In the last block only the class token has a gradient, so what is zero in its layers'
+    biases and inputs was dropped there; masks of other tokens change nothing.
+    """
+    if batch > 1 or not drops:
+        return {}
+    found: dict[str, Tensor] = {}
+    if ViT.POSITIONS in shared:
+        rows = shared[ViT.POSITIONS]
+        kept = (rows != 0) | (rows == 0).all(dim=2, keepdim=True)
+        found["backbone.pos_drop"] = kept.to(rows)
+    last = f"{ViT.BACKBONE}blocks.{len(vit.backbone.blocks) - 1}"
+    if vit.backbone.global_pool == "token":
+        for drop, layer, axis in LAST:
+            if (tensor := shared.get(f"{last}.{layer}")) is not None:
+                kept = tensor != 0 if axis is None else (tensor != 0).any(dim=axis)
+                found[f"{last}.{drop}"] = kept.to(tensor)
+    return {name: one for name, one in found.items() if one.mean() > LEAST}

@@ -1,0 +1,54 @@
+"""Data leakage in federated averaging (Dimitrov et al., TMLR 2022, arXiv:2206.12395).
+
+The attacker runs the client's local steps, on pixels of its own, and differentiates through them
+until its update equals the shared one. The paper's client cuts its data into batches, whose order
+the attack has to average out; here all steps see one batch, as the threat model has it. In place
+of the paper's cosine the update is compared token by token, as `gradinv` does: a cosine does not
+work on ViTs. For one image `pe_ls` needs none of this.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from torch import Generator
+
+from privbench.attack import Tick
+from privbench.attacks._engine import Matching
+from privbench.attacks._fading import BOX, fading
+from privbench.attacks._local import LocalModel
+from privbench.attacks._matching import by_token
+from privbench.attacks._optimizers import LBFGS
+from privbench.attacks._recipe import Comparison, Gradient, Recipe
+from privbench.observation import Observation
+from privbench.threat import Reconstruction
+
+
+class FederatedAveraging(Matching):
+    """Matches the update of several local steps by differentiating through all of them."""
+
+    paper: ClassVar[str] = "after arXiv:2206.12395"
+    batches: ClassVar[bool] = False
+    steps: Annotated[int, Field(ge=1)] = 462
+    """Steps and trials of L-BFGS; each costs as many gradients as the client took steps."""
+
+    def compare(self, seen: Observation, shared: Gradient) -> Comparison:
+        """Compare token by token."""
+        return by_token(seen, shared)
+
+    def descent(self, seen: Observation) -> Recipe:
+        """Let the smoothness prior fade."""
+        return Recipe(LBFGS(), self.steps, stages=fading(), priors=BOX)
+
+    def reconstruct_many(
+        self, seen: Sequence[Observation], rngs: Sequence[Generator], ticks: Sequence[Tick]
+    ) -> list[Reconstruction]:
+        """Descend on one update after the other; raises BadUpdate."""
+        return [self._one(*each) for each in zip(seen, rngs, ticks, strict=True)]
+
+    def _one(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
+        protocol = seen.protocol
+        local = LocalModel(seen.model.vit, seen.model.defense, protocol)
+        (found,) = super().reconstruct_many([replace(seen, model=local)], [rng], [tick])
+        return replace(found, gradient_calls=protocol.local_steps * found.gradient_calls)
