@@ -1,7 +1,7 @@
 """What any server reads off an update: labels, the mask, the part that pictures decide."""
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from privbench.attacks._labels import greedy, opposed
@@ -9,6 +9,9 @@ from privbench.errors import NotGranted
 from privbench.observation import Observation
 from privbench.threat import Draw
 from privbench.vit import ViT
+
+GAP, ALIKE = 2.0, 1.7
+"""Ratio of norms between rows with and without a gradient, and among those without."""
 
 
 def labels(seen: Observation) -> Int[Tensor, " b"]:
@@ -32,7 +35,7 @@ def labels(seen: Observation) -> Int[Tensor, " b"]:
 
 
 def mask(seen: Observation) -> Draw | None:
-    """Mask that the zero rows of the position gradient give away, nothing moved.
+    """Mask that the empty rows of the position gradient give away, nothing moved.
 
     None where the defense reveals no mask or the position gradient is withheld. The order of
     masked patches is in no gradient, so the draw leaves them where they are.
@@ -41,9 +44,27 @@ def mask(seen: Observation) -> Draw | None:
     if "mask" not in seen.model.defense.disclosed() or table is None:
         return None
     rows = table[0, seen.model.vit.prefix :]
-    zero = (rows == 0).all(dim=1).expand(seen.shape[0], -1)
+    zero = _empty(rows).expand(seen.shape[0], -1)
     order = torch.arange(zero.shape[1], device=zero.device).expand_as(zero)
     return Draw(zero, order)
+
+
+def _empty(rows: Float[Tensor, "n d"]) -> Bool[Tensor, " n"]:
+    """Rows that are zero, or under noise on the update all of one small size.
+
+    Rows of nothing but noise have norms that differ by chance alone, and lie below all others.
+    """
+    zero = (rows == 0).all(dim=1)
+    if zero.any():
+        return zero
+    size, order = rows.double().norm(dim=1).sort()
+    steps = size[1:] / size[:-1]
+    for count in range(len(size) - 1, 0, -1):
+        alike = size[count - 1] < ALIKE * size[0]
+        if alike and steps[count - 1] > GAP:
+            zero[order[:count]] = True
+            break
+    return zero
 
 
 def from_pictures(seen: Observation) -> dict[str, Tensor]:

@@ -108,6 +108,10 @@ class Record:
     """Patches that the client's defense really treated, per image."""
     label_accuracy: float | None = None
     report: Mapping[str, float | None] = field(default_factory=dict)
+    members: Mapping[str, Scores] = field(default_factory=dict)
+    """Scores of each member of an ensemble; the attacker cannot tell which is best."""
+    choice: str = ""
+    """The member whose answer was handed in, by the attack's own objective."""
     warnings: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
 

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 Row = Mapping[Any, Any]
 SHARED = ("weights", "defense", "dataset", "threat", "seed")
 FIGURES = (
+    ("oracle", "psnr_oracle", 1),
     ("floor", "psnr_floor", 1),
     ("control", "psnr_control", 1),
+    ("placed", "placed", 2),
     ("matched", "psnr_matched", 1),
     ("fed", "psnr_fed", 1),
     ("SSIM", "ssim", 3),

@@ -1,6 +1,6 @@
 """Records to a table: a pure function."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from math import isfinite
@@ -21,11 +21,12 @@ Key = tuple[Any, ...]
 def leaderboard(records: Iterable[Record], beside: Iterable[Record] = ()) -> pd.DataFrame:
     """Return a row per victim, defense, attack, data set, threat model and seed.
 
-    For each metric: mean, 95 % bootstrap interval over images (_lo, _hi), the mean-color
-    picture's mean (_floor), the undefended victim's mean under the same attack (_control), and
-    how many scores reached the metric's cap (_exact). Failed and refused images are counted,
-    never left out in silence. Empty means not measured. Controls are looked for among records
-    and among those beside them, and count on the same pictures only.
+    For each metric: mean, 95 % bootstrap interval over images (_lo, _hi), for an ensemble the mean
+    of each image's best score over its members (_oracle), which no attacker can select, the
+    mean-color picture's mean (_floor), the undefended victim's mean under the same attack
+    (_control), and how many scores reached the metric's cap (_exact). Failed and refused images
+    are counted, never left out in silence. Empty means not measured. Controls are looked for
+    among records and among those beside them, and count on the same pictures only.
     """
     groups = _groups(records)
     rows = [dict(zip(KEYS, key, strict=True)) | _row(group) for key, group in groups.items()]
@@ -101,9 +102,12 @@ def _row(group: list[Record]) -> Row:
         row[f"{name}_floor"] = _mean(_values((record.floor for record in done), name))
         if facts["cap"] is not None:
             row[f"{name}_exact"] = sum(value >= facts["cap"] for value in values)
+        if any(record.members for record in done):
+            row[f"{name}_oracle"] = _mean(_best(done, name, facts["higher_is_better"]))
     row["masked"] = _mean([m for record in done for m in record.masked or ()])
     row["label_accuracy"] = _mean(_known(record.label_accuracy for record in done))
     row["objective"] = _mean(_known(record.objective for record in done))
+    row["chosen"] = _chosen(done)
     images = max(row["n"], 1)
     row["seconds"] = sum(record.seconds or 0 for record in done) / images if done else None
     row["gradient_calls"] = sum(record.gradient_calls for record in done) / images if done else None
@@ -123,6 +127,23 @@ def _metrics(done: list[Record]) -> Mapping[str, Mapping[str, Any]]:
     for record in done:
         found |= {name: record.metrics[name] for name in record.scores}
     return found
+
+
+def _best(done: list[Record], name: str, high: bool) -> list[float]:
+    """Each image's best score over the members of an ensemble and the answer handed in."""
+    found = []
+    for record in done:
+        rows = [one[name] for one in (record.scores, *record.members.values()) if name in one]
+        for scores in zip(*rows, strict=True):
+            if known := _known(scores):
+                found.append(max(known) if high else min(known))
+    return found
+
+
+def _chosen(done: list[Record]) -> str | None:
+    """Members whose answers were handed in, with counts, the most frequent first."""
+    counts = Counter(record.choice for record in done if record.choice)
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or None
 
 
 def _values(scores: Iterable[Scores], name: str) -> list[float]:
@@ -156,14 +177,14 @@ def _alike(key: Key) -> Key:
 
 def _columns(found: Iterable[str]) -> list[str]:
     """Keys and counts first, then metric by metric, then cost."""
-    last = ["masked", "label_accuracy", "objective", "seconds", "gradient_calls", "notes"]
+    last = ["masked", "chosen", "label_accuracy", "objective", "seconds", "gradient_calls", "notes"]
     first = [*KEYS, "n", "failed", "refused"]
     middle = sorted(set(found) - set(first) - set(last), key=_metric_order)
     return [*first, *middle, *last]
 
 
 def _metric_order(column: str) -> tuple[str, int]:
-    for place, ending in enumerate(("_lo", "_hi", "_floor", "_control", "_exact"), 1):
+    for place, ending in enumerate(("_lo", "_hi", "_oracle", "_floor", "_control", "_exact"), 1):
         if column.endswith(ending):
             return column.removesuffix(ending), place
     return column, 0

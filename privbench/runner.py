@@ -166,7 +166,8 @@ class Bench:
         company: int,
     ) -> tuple[Record, bytes]:
         vit = self.victim.model.vit
-        _demand(answer.images, seen.shape)
+        for images in (answer.images, *answer.members.values()):
+            _demand(images, seen.shape)
         order = _align(answer.images, secret.images)
         answer = replace(answer, images=answer.images[order])
         flat = vit.mean.expand(seen.shape)
@@ -184,6 +185,11 @@ class Bench:
             masked=_masked(secret),
             label_accuracy=_label_accuracy(answer, secret),
             report=answer.report,
+            members={
+                name: _scores(self.metrics, images[_align(images, secret.images)], target)
+                for name, images in answer.members.items()
+            },
+            choice=answer.choice,
             warnings=checks.warnings(seen.update, answer, secret, flat),
             environment=self.environment | _company(company),
         )

@@ -102,3 +102,7 @@ class Reconstruction:
     report: Mapping[str, float] = field(default_factory=dict)
     """Facts about the answer that need no truth, such as a rank or a residual."""
     warnings: tuple[str, ...] = ()
+    members: Mapping[str, Images] = field(default_factory=dict)
+    """What each member of an ensemble answered, this answer's source among them."""
+    choice: str = ""
+    """The member whose answer this is."""

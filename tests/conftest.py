@@ -57,6 +57,9 @@ def quiet(*progress: object) -> None:
     """Ignore an attack's progress."""
 
 
-def cheap(names: list[str]) -> Mapping[str, int]:
+def cheap(names: list[str]) -> Mapping[str, int | str]:
     """Settings that make any attack short."""
-    return {name: 2 for name in ("steps", "inner", "rounds", "starts", "polish") if name in names}
+    lowest = {"tier": "smoke"} if "tier" in names else {}
+    return lowest | {
+        name: 2 for name in ("steps", "inner", "rounds", "starts", "polish") if name in names
+    }

@@ -1,0 +1,78 @@
+"""From what entered the network to the picture: patches put back by the fit of their borders."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Generator
+
+from privbench.attacks._assembly import assemble
+from privbench.attacks._reading import mask
+from privbench.attacks._seams import seams
+from privbench.observation import Observation
+from privbench.patches import cut, join
+from privbench.threat import Images
+
+TRIALS, SURE = 50, 0.02
+"""Throws of the defense's dice, and the least share of them that a patch counts as moved."""
+DOUBT = 0.1
+"""Cost of any move, in units of a seam's logarithm."""
+LEVELS = 255
+"""Pictures come in 8 bits; what a closed form's rounding adds would blur flat seams."""
+
+
+@dataclass(frozen=True)
+class Reassembled:
+    """Pictures with their patches in place."""
+
+    images: Images
+    cost: float
+    """Mean over the pictures of the cost of all seams and moves."""
+    moved: float
+    """Share of the patches that are not where they were fed."""
+
+
+def moves(seen: Observation, rng: Generator) -> Float[np.ndarray, " n"]:
+    """How often the defense moves each patch: its procedure is public, and is tried out here."""
+    vit, defense = seen.model.vit, seen.model.defense
+    still = np.arange(vit.grid**2)
+    drawn = [defense.draw(vit, 1, rng) for _ in range(TRIALS)]
+    moved = [
+        still != still if one is None else one.order[0].cpu().numpy() != still for one in drawn
+    ]
+    return np.mean(moved, axis=0)
+
+
+def reassemble(
+    seen: Observation,
+    images: Images,
+    rng: Generator,
+    steps: int,
+    tick: Callable[[int, int, float], None],
+) -> Reassembled:
+    """Find the arrangement with the best seams; only masked cells move where they are known."""
+    vit, total = seen.model.vit, len(images) * steps
+    dice = np.random.default_rng(int(torch.randint(2**62, (), generator=rng)))
+    odds, draw = moves(seen, rng), mask(seen)
+    pictures, costs, moved = [], [], []
+    for index, patches in enumerate(cut(images, vit.patch)):
+        if draw is not None:
+            stay = np.where(draw.mask[index].cpu().numpy(), DOUBT, np.inf)
+        elif odds.any():
+            likely = odds.clip(SURE, 1 - SURE)
+            stay = np.log((1 - likely) / likely).clip(min=0) + DOUBT
+        else:
+            stay = np.full_like(odds, np.inf)
+
+        def ticks(done: int, cost: float, before: int = index * steps) -> None:
+            tick(before + done, total, cost)
+
+        fit = seams((LEVELS * patches).round() / LEVELS, vit.patch)
+        layout, cost = assemble(fit, stay.reshape(vit.grid, -1), dice, steps, ticks)
+        order = torch.from_numpy(layout.ravel()).to(patches.device)
+        pictures.append(join(patches[order][None], vit.patch))
+        costs.append(cost)
+        moved.append(float((layout.ravel() != np.arange(layout.size)).mean()))
+    return Reassembled(torch.cat(pictures), sum(costs) / len(costs), sum(moved) / len(moved))

@@ -1,0 +1,182 @@
+"""AutoGIA: a fixed, parameter-free ensemble, in the spirit of AutoAttack (arXiv:2003.01690).
+
+It probes the update, runs members stage by stage from closed forms to generic matching, and hands
+in the candidate whose own gradient is nearest to the shared one. Where the picture is exact it
+proves it without the truth and stops. An adversarial example certifies itself, a reconstruction
+seldom does: so all candidates go along, and the scorer tells what the best of them was worth.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator
+
+from privbench.attack import Attack, Tick
+from privbench.attacks._probe import Probe, probe
+from privbench.attacks._reassembly import moves, reassemble
+from privbench.attacks._tiers import VERSION, Member, Tier, members
+from privbench.attacks._verdict import Distance, Verdict
+from privbench.component import find, make
+from privbench.errors import PrivbenchError
+from privbench.observation import Observation
+from privbench.threat import Images, Reconstruction
+
+PARTS = 100
+"""Steps of the progress that each member has."""
+ARRANGEMENTS = 200
+"""Tried in re-assembly."""
+APART = 20.0
+"""Decibels between two candidates below which they are different pictures."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What one member answered."""
+
+    name: str
+    answer: Reconstruction
+    distance: Distance
+    proved: bool = False
+
+
+class Auto(Attack):
+    """Fixed ensemble of closed forms, restricted and generic matching; AutoAttack's counterpart."""
+
+    paper: ClassVar[str] = "privbench; after arXiv:2003.01690"
+    version: ClassVar[int] = VERSION
+    tier: Tier = "fast"
+    """smoke: closed forms; fast: about 2 000 gradients; standard: 25 000; full: 240 000."""
+
+    def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
+        """Return the candidate with the nearest gradient; the first of equals."""
+        found = probe(seen)
+        stages = members(self.tier, found)
+        count = sum(map(len, stages))
+        # seeds by place, so that a member that does not run leaves the others' dice alone
+        seeds = iter(torch.randint(2**62, (count + 2,), generator=rng).tolist())
+        verdict = Verdict(seen, Generator().manual_seed(next(seeds)))
+        arranging = Generator().manual_seed(next(seeds))
+        met: list[Candidate] = []
+        notes: list[str] = []
+        done, calls = 0, 0
+        for stage in stages:
+            for member in stage:
+                watched = _Watched(tick, done, count)
+                one = _try(member, seen, Generator().manual_seed(next(seeds)), watched, notes)
+                done += 1
+                if one is None:
+                    continue
+                calls += one.gradient_calls
+                met.append(_judged(verdict, member.label, one))
+            if any(one.proved for one in met):
+                break
+        best = min(met, key=lambda one: (not one.proved, one.distance.apart))
+        answer = best.answer
+        images, moved = answer.images, 0.0
+        if moves(seen, arranging).any() or found.masked:
+            placed = reassemble(seen, images, arranging, ARRANGEMENTS, lambda *_: None)
+            images, moved = placed.images, placed.moved
+        tick(PARTS * count, PARTS * count, best.distance.apart)
+        report = {f"distance_{one.name}": one.distance.apart for one in met}
+        return Reconstruction(
+            images,
+            best.distance.apart,
+            verdict.labels(answer),
+            calls + verdict.calls,
+            {
+                **found.facts(),
+                **report,
+                "floor": best.distance.floor,
+                "certified": float(best.proved),
+                "moved": moved,
+            },
+            (*answer.warnings, *notes, *_doubts(met, best, found)),
+            members={one.name: one.answer.images for one in met},
+            choice=best.name,
+        )
+
+
+class _Watched:
+    """A member's progress as a part of the whole; remembers whether the listener ended the run."""
+
+    def __init__(self, tick: Tick, before: int, count: int) -> None:
+        self.tick, self.before, self.count = tick, before, count
+        self.stopped = False
+
+    def __call__(self, done: int, steps: int, objective: float) -> None:
+        at = PARTS * self.before + PARTS * done // max(steps, 1)
+        try:
+            self.tick(at, PARTS * self.count, objective)
+        except BaseException:
+            self.stopped = True
+            raise
+
+
+def _try(
+    member: Member, seen: Observation, rng: Generator, tick: _Watched, notes: list[str]
+) -> Reconstruction | None:
+    """Run a member; None where the update or the model is not for it, or where it fails."""
+    kind = find(Attack, member.name)
+    if kind.reads - frozenset(seen.update.tensors) or kind.needs - seen.knows:
+        return None
+    try:
+        return make(Attack, member.name, member.settings).reconstruct(seen, rng, tick)
+    except PrivbenchError:  # its own refusal, in a sentence for those who asked for it alone
+        return None
+    except Exception as error:
+        if tick.stopped:
+            raise
+        notes.append(f"Member {member.label} failed ({type(error).__name__}: {error}).")
+        return None
+
+
+def _judged(verdict: Verdict, name: str, answer: Reconstruction) -> Candidate:
+    known = verdict.labels(answer)
+    distance = verdict.distance(answer.images, known)
+    if distance.at_floor and distance.floor == 0:
+        proved = verdict.proof(answer.images, known)
+        if proved is not None:
+            sure = _with(answer, proved)
+            return Candidate(name, sure, verdict.distance(proved, known), proved=True)
+    return Candidate(name, answer, distance)
+
+
+def _with(answer: Reconstruction, images: Images) -> Reconstruction:
+    return Reconstruction(
+        images,
+        answer.objective,
+        answer.labels,
+        answer.gradient_calls,
+        answer.report,
+        answer.warnings,
+    )
+
+
+def _doubts(met: list[Candidate], best: Candidate, found: Probe) -> list[str]:
+    """Say what keeps the answer from being evidence, in AutoAttack's manner."""
+    if best.proved:
+        return []
+    doubts, explained = [], [one for one in met if one.distance.at_floor]
+    others = [
+        one.name for one in explained if _decibels(one.answer.images, best.answer.images) < APART
+    ]
+    if best.distance.at_floor and others:
+        doubts.append(
+            f"The objective is at the noise floor but members disagree ({best.name} and "
+            f"{', '.join(others)}): this update does not identify the picture."
+        )
+    if not explained:
+        doubts.append(
+            "No member explains the update down to its noise: this is a lower bound on what it "
+            "gives away, and a higher tier may find more."
+        )
+    if best.distance.apart == float("inf"):
+        doubts.append("The labels are not readable, so candidates could not be compared.")
+    if found.masked > 1:
+        doubts.append("Masked patches: the order is a guess by their seams.")
+    return doubts
+
+
+def _decibels(one: Images, other: Images) -> float:
+    return float(-10 * torch.log10((one - other).square().mean().clamp(min=1e-30)))
