@@ -9,7 +9,7 @@ from privbench.attacks._ambiguity import ambiguity
 from privbench.attacks._completion import complete
 from privbench.attacks._levenberg import solve
 from privbench.attacks._restricted import Restricted
-from privbench.attacks.span import Search
+from privbench.attacks._search import Search
 from privbench.client import generator, share
 from privbench.component import make
 from privbench.dataset import Dataset
