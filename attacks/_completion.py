@@ -1,5 +1,7 @@
 """Pictures completed to be smooth: the prior that asks least."""
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -25,32 +27,40 @@ def complete(
     free = ~(fixed | unplaced)
     if not free.any() or not len(open_.basis):
         return start
-    down, across = _seams(unplaced, patch)
-
-    def energy(a: Float[Tensor, "n k"]) -> Float[Tensor, ""]:
-        picture = join(open_.patches(a)[None], patch)
-        rough = (picture.diff(dim=2).square() * down).sum()
-        return rough + (picture.diff(dim=3).square() * across).sum()
-
-    def slope(a: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
-        with torch.enable_grad():
-            a = a.detach().requires_grad_()
-            return torch.autograd.grad(energy(a), a)[0] * free[:, None]
-
-    a, flat = start.clone(), slope(torch.zeros_like(start))
-    residual = -slope(a)
+    energy = _Energy(open_, patch, *_seams(unplaced, patch), free[:, None])
+    a, flat = start.clone(), energy.slope(torch.zeros_like(start))
+    residual = -energy.slope(a)
     direction, size = residual.clone(), residual.square().sum()
     target = 1e-12 * size
     for _ in range(STEPS):
         if size <= target:
             break
-        bent = slope(direction) - flat  # the energy is quadratic: this is its Hessian's product
+        bent = energy.slope(direction) - flat  # quadratic: this is its Hessian's product
         step = size / (direction * bent).sum()
         a += step * direction
         residual -= step * bent
         before, size = size, residual.square().sum()
         direction = residual + size / before * direction
     return a
+
+
+@dataclass(frozen=True)
+class _Energy:
+    """Sum of squared neighbor differences."""
+
+    open_: Ambiguity
+    patch: int
+    down: Tensor
+    across: Tensor
+    free: Bool[Tensor, "n 1"]
+
+    def slope(self, a: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+        with torch.enable_grad():
+            a = a.detach().requires_grad_()
+            picture = join(self.open_.patches(a)[None], self.patch)
+            rough = (picture.diff(dim=2).square() * self.down).sum()
+            rough = rough + (picture.diff(dim=3).square() * self.across).sum()
+            return torch.autograd.grad(rough, a)[0] * self.free
 
 
 def _seams(unplaced: Bool[Tensor, " n"], patch: int) -> tuple[Tensor, Tensor]:

@@ -103,14 +103,16 @@ class Restricted:
         a: Float[Tensor, "n k"],
         seats: Int[Tensor, " s"],
         candidates: Float[Tensor, "c k"],
+        evaluations: int,
     ) -> Float[Tensor, "n k"]:
-        """Seat by seat, put the candidate that brings the gradients nearest.
+        """Seat by seat, put the candidate that brings the gradients nearest; at most twice over.
 
-        Equal patches are one root, so a root that is found may be wanted again.
+        Equal patches are one root, so a root that is found may be wanted again. Seats for which
+        the evaluations do not suffice get the candidates' mean.
         """
         a = a.clone()
         a[seats] = candidates.mean(0)
-        for seat in [*seats, *seats]:
+        for seat in [*seats, *seats][: evaluations // len(candidates)]:
             trials = []
             for one in candidates:
                 a[seat] = one

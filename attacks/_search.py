@@ -53,6 +53,31 @@ class Roots:
         return len(self.cost)
 
 
+@dataclass(frozen=True)
+class _Tied:
+    """Token equations of several patches, tied to what attention is expected to add."""
+
+    system: TokenEquations
+    base: Float[Tensor, "n d"]
+    moves: Float[Tensor, "q d"]
+    expected: Float[Tensor, "n q"]
+    tie: Float[Tensor, " q"]
+    noise: tuple[float, float]
+
+    def cost(self, theta: Float[Tensor, "r q"], rows: Int[Tensor, " r"]) -> Float[Tensor, " r"]:
+        away = theta - self.expected[rows]
+        fit = self.system.cost(self.base[rows] + theta @ self.moves, self.noise)
+        return fit + away.square() @ self.tie
+
+    def model(
+        self, theta: Float[Tensor, "r q"], rows: Int[Tensor, " r"]
+    ) -> tuple[Float[Tensor, "r q"], Float[Tensor, "r q q"]]:
+        tokens = self.base[rows] + theta @ self.moves
+        slope, bend = self.system.model(tokens, self.moves, self.noise)
+        away = theta - self.expected[rows]
+        return slope + away * self.tie, bend + torch.diag(self.tie)
+
+
 class Search:
     """What is known of each patch so far."""
 
@@ -107,32 +132,20 @@ class Search:
         What attention adds is free, but expected where the picture so far puts it.
         """
         k, system = a.shape[1], self.system
-        base = self.stream(self.open.origin[at], at) + system.added
         moves = torch.cat([self.open.basis @ self.embed.T, system.moves])  # q d
-        tie = torch.cat([torch.zeros(k), torch.ones(c.shape[1])]).to(base)
-        tie = tie / (self.trust**2 * system.equations)
+        tie = torch.cat([torch.zeros(k), torch.ones(c.shape[1])]).to(a)
+        tied = _Tied(
+            system,
+            self.stream(self.open.origin[at], at) + system.added,
+            moves,
+            torch.cat([torch.zeros_like(a), c], dim=1),
+            tie / (self.trust**2 * system.equations),
+            self.noise,
+        )
         start = torch.cat([a, c], dim=1)
-        expected = torch.cat([torch.zeros_like(a), c], dim=1)
-
-        def place(
-            theta: Float[Tensor, "r q"], rows: Int[Tensor, " r"]
-        ) -> tuple[Float[Tensor, "r d"], Float[Tensor, "r q"]]:
-            return base[rows] + theta @ moves, (theta - expected[rows]) * tie
-
-        def cost(theta: Float[Tensor, "r q"], rows: Int[Tensor, " r"]) -> Float[Tensor, " r"]:
-            token, pull = place(theta, rows)
-            return system.cost(token, self.noise) + (pull * (theta - expected[rows])).sum(1)
-
-        def model(
-            theta: Float[Tensor, "r q"], rows: Int[Tensor, " r"]
-        ) -> tuple[Float[Tensor, "r q"], Float[Tensor, "r q q"]]:
-            token, pull = place(theta, rows)
-            slope, bend = system.model(token, moves, self.noise)
-            return slope + pull, bend + torch.diag(tie)
-
-        solved = solve(cost, model, start, self.steps, ENOUGH)
+        solved = solve(tied.cost, tied.model, start, self.steps, ENOUGH)
         self.evaluations += solved.evaluations
-        return Roots(solved.at[:, :k], base + solved.at @ moves, solved.cost)
+        return Roots(solved.at[:, :k], tied.base + solved.at @ moves, solved.cost)
 
     def put(self, at: Int[Tensor, " r"], roots: Roots) -> None:
         """Take over what was solved for at these places."""

@@ -52,7 +52,8 @@ class SpanMatching(Attack):
     steps: Annotated[int, Field(ge=1)] = 30
     """Of Levenberg-Marquardt, at most."""
     polish: Annotated[int, Field(ge=0)] = 220
-    """Steps of each restricted gradient matching (`srgm`), where the tokens alone do not do."""
+    """Steps of each restricted gradient matching (`srgm`), where the tokens alone do not do, and
+    gradient evaluations to fill seats without a root."""
 
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         """Find tokens; where the update is too noisy for that, match gradients in between.
@@ -81,7 +82,7 @@ class SpanMatching(Attack):
             if not POLISHED < best.distance < min(NEARER, before / 2):
                 break
             search.matched = True
-        if best.distance > NEARER and self.polish:
+        if best.distance > NEARER and self.polish and len(search.open.basis):
             search.forget()
             for a in self._matched(search, matching):
                 tick(total - 1, total, best.distance)
@@ -97,7 +98,7 @@ class SpanMatching(Attack):
         left = (~search.found & masked).nonzero().flatten()
         roots = search.a[search.found & masked]
         if len(left) and len(roots):
-            search.a = matching.fill(search.a, left, roots)
+            search.a = matching.fill(search.a, left, roots, self.polish)
             yield search.a
         for free in (~search.found, torch.ones_like(search.found)):
             if self.polish and free.any() and search.found.any():
@@ -113,7 +114,7 @@ class SpanMatching(Attack):
             left = search.refill()
             if len(left):
                 roots = search.a[masked & ~torch.isin(search.every, left)]
-                search.a = matching.fill(search.a, left, roots)
+                search.a = matching.fill(search.a, left, roots, self.polish)
 
     def _answer(
         self,

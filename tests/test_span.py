@@ -131,7 +131,7 @@ def test_a_seat_is_filled_by_the_candidate_that_fits(masked):
     matching = Restricted(seen, open_)
     seats = open_.masked.nonzero().flatten()[:1]
     others = right[~open_.masked][:2]
-    filled = matching.fill(right, seats, torch.cat([others, right[seats]]))
+    filled = matching.fill(right, seats, torch.cat([others, right[seats]]), 6)
     assert torch.equal(filled, right)
     assert matching.calls == 6
 
