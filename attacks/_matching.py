@@ -1,6 +1,7 @@
 """How far two gradients are apart: distances from papers, and the token-wise one that works."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -23,10 +24,40 @@ def squared(found: Gradient, shared: Gradient) -> Scalar:
 
 def cosine(found: Gradient, shared: Gradient) -> Scalar:
     """One minus the cosine of the angle between two whole gradients (Geiping et al., eq. 4)."""
-    dot = torch.stack([(found[n] * t).sum() for n, t in shared.items()]).sum()
-    own = torch.stack([found[n].square().sum() for n in shared]).sum()
-    theirs = torch.stack([t.square().sum() for t in shared.values()]).sum()
-    return 1 - dot / (own * theirs).sqrt().clamp(min=torch.finfo(dot.dtype).tiny)
+    return _Cosine.apply(*(found[name] for name in shared), *shared.values())[0]
+
+
+class _Cosine(torch.autograd.Function):
+    """The same with a slope in closed form, which reads the tensors half as often."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """From the found and then the shared tensors; also return their weights in the slope."""
+        found, shared = tensors[: len(tensors) // 2], tensors[len(tensors) // 2 :]
+        dot = torch.stack([(f * t).sum() for f, t in zip(found, shared, strict=True)]).sum()
+        own, theirs = (
+            torch.stack([torch.linalg.vector_norm(one) for one in half]).square().sum()
+            for half in (found, shared)
+        )
+        tiny = torch.finfo(dot.dtype).tiny
+        norms = (own * theirs).sqrt().clamp(min=tiny)
+        return 1 - dot / norms, dot / norms / own.clamp(min=tiny), -1 / norms
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs, *output[1:])
+        ctx.mark_non_differentiable(*output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+        """Only the value is differentiated, and only by the found tensors."""
+        *tensors, own, other = ctx.saved_tensors
+        found, shared = tensors[: len(tensors) // 2], tensors[len(tensors) // 2 :]
+        own, other = slopes[0] * own, slopes[0] * other
+        parts = (torch.addcmul(own * f, other, t) for f, t in zip(found, shared, strict=True))
+        return (*parts, *[None] * len(shared))
 
 
 def relative(found: Gradient, shared: Gradient) -> Scalar:

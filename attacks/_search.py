@@ -18,6 +18,7 @@ from privbench.attacks._levenberg import solve
 from privbench.attacks._reading import from_pictures, mask
 from privbench.attacks._tokens import TokenEquations
 from privbench.observation import Observation
+from privbench.patches import cut, join
 
 BLOCK = "backbone.blocks.0"
 ROOT = 100.0
@@ -33,6 +34,11 @@ NEAR = 0.3
 """The same below which they may be one, if their midpoint is a root as well."""
 SHARPER = 0.5
 """Roots are looked at again when what passes for noise has shrunk by this factor."""
+LEVELS = 255
+SNAPS = 30
+"""Projections onto the grid of pixels."""
+MET = 0.05
+"""Distance from that grid, in steps of it, below which a patch lies on it."""
 
 
 @dataclass(frozen=True)
@@ -261,6 +267,22 @@ class Search:
     def _noise(self, like: Tensor) -> Tensor:
         drawn = torch.randn(like.shape, generator=self.rng, dtype=torch.float64)
         return drawn.to(like.device)
+
+    def snap(self) -> None:
+        """Pull patches onto the 8-bit grid of pictures, by alternating projections.
+
+        A patch that is nearly right ends where its span meets the grid, and that is no accident:
+        a span of a few dimensions misses the grid by a quarter of a step in most pixels.
+        """
+        mean, std = self.vit.mean.double(), self.vit.std.double()
+        a, off = self.a, self.a.new_zeros(len(self.a))
+        for _ in range(SNAPS):
+            pixels = join(self.open.patches(a)[None], self.vit.patch) * std + mean
+            near = (LEVELS * pixels).round() / LEVELS
+            off = cut(LEVELS * (near - pixels), self.vit.patch)[0].square().mean(1).sqrt()
+            a = self.open.coordinates(cut((near - mean) / std, self.vit.patch)[0])
+        met = off < MET
+        self.a[met] = a[met]
 
     def forget(self) -> None:
         """Start again from the smooth picture, and trust it more than single tokens."""

@@ -75,10 +75,15 @@ class SpanMatching(Attack):
                 if search.found.all() or idle == IDLE:
                     break
             best = best.or_(search.a, search.found, matching.at(search.a))
+            search.snap()
+            best = best.or_(search.a, search.found, matching.at(search.a))
             if best.distance < EXACT or not len(search.open.basis):
                 break
             for a in self._completed(search, matching):
                 best = best.or_(a, search.found, matching.at(a))
+            search.a = best.a.clone()
+            search.snap()
+            best = best.or_(search.a, search.found, matching.at(search.a))
             if not POLISHED < best.distance < min(NEARER, before / 2):
                 break
             search.matched = True
@@ -132,8 +137,8 @@ class SpanMatching(Attack):
         notes = []
         if shape[0] > 1:
             notes.append("A batch: tokens of all images share the spans; one picture stands in.")
-        if missing := int((~found).sum()):
-            notes.append(f"{missing} of {len(found)} patches were matched, not found as roots.")
+        if not found.all():
+            notes.append("Some patches were matched to the gradient, not found as roots.")
         return Reconstruction(
             matching.picture(best.a).clamp(0, 1).expand(shape).clone(),
             best.distance,
