@@ -9,7 +9,7 @@ from privbench.attacks._reading import from_pictures, mask
 from privbench.observation import Observation
 from privbench.vit import ViT
 
-HIDDEN = 1e-4
+HIDDEN = 3e-6
 """Share of the embedding gradient's norm above which a direction beside the tokens is real."""
 
 

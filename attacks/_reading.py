@@ -10,8 +10,8 @@ from privbench.observation import Observation
 from privbench.threat import Draw
 from privbench.vit import ViT
 
-GAP, ALIKE = 2.0, 1.7
-"""Ratio of norms between rows with and without a gradient, and among those without."""
+CHANCE, LONGEST = 4.5, 1.5
+"""Standard deviations of noise, along a direction, and over a whole row."""
 
 
 def labels(seen: Observation) -> Int[Tensor, " b"]:
@@ -50,21 +50,22 @@ def mask(seen: Observation) -> Draw | None:
 
 
 def _empty(rows: Float[Tensor, "n d"]) -> Bool[Tensor, " n"]:
-    """Rows that are zero, or under noise on the update all of one small size.
+    """Rows that are zero, or nothing but the noise that somebody added to all of them.
 
-    Rows of nothing but noise have norms that differ by chance alone, and lie below all others.
+    Rows with a gradient have a part along the direction that all of them share. The weakest rows
+    beside that direction tell the noise; it leaves a row no longer than itself, and next to
+    nothing along the direction.
     """
     zero = (rows == 0).all(dim=1)
-    if zero.any():
+    if zero.any() or len(rows) < 2:
         return zero
-    size, order = rows.double().norm(dim=1).sort()
-    steps = size[1:] / size[:-1]
-    for count in range(len(size) - 1, 0, -1):
-        alike = size[count - 1] < ALIKE * size[0]
-        if alike and steps[count - 1] > GAP:
-            zero[order[:count]] = True
-            break
-    return zero
+    rows = rows.double()
+    main = torch.linalg.svd(rows, full_matrices=False).Vh[0]
+    along = rows @ main
+    beside = rows - along[:, None] * main
+    noise = beside.square().mean(1).sqrt().min()
+    silent = (along.abs() < CHANCE * noise) & (rows.square().mean(1).sqrt() < LONGEST * noise)
+    return silent if int(silent.sum()) > 1 else zero
 
 
 def from_pictures(seen: Observation) -> dict[str, Tensor]:

@@ -13,6 +13,9 @@ from privbench.stats import mean_interval
 
 KEYS = ("model", "weights", "weights_sha256", "defense", "attack", "dataset", "threat", "seed")
 DIGITS = 6
+LEAKS = 1.0
+"""Decibels over the mean color that an attack has to reach on the control to count elsewhere."""
+VOID = "The undefended control does not leak under this attack: this row is void."
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]
@@ -35,6 +38,7 @@ def leaderboard(records: Iterable[Record], beside: Iterable[Record] = ()) -> pd.
         controls[_alike(key)] += _done(group)
     for row, group in zip(rows, groups.values(), strict=True):
         row |= _controls(row, group, controls)
+        row["notes"] = " | ".join(filter(None, (row["notes"], _void(row))))
     table = pd.DataFrame(rows)
     return (
         table.reindex(columns=_columns(table.columns)) if rows else pd.DataFrame(columns=list(KEYS))
@@ -166,6 +170,14 @@ def _controls(row: Row, group: list[Record], known: Mapping[Key, list[Record]]) 
     pictures = {record.case.images_sha256 for record in group}
     same = [record.scores for record in twins if record.case.images_sha256 in pictures]
     return {f"{name}_control": _mean(_values(same, name)) for name in _metrics(_done(group))}
+
+
+def _void(row: Row) -> str | None:
+    """Say that an attack which tried anything failed on the control; floors do not try."""
+    control, floor = row.get("psnr_control"), row.get("psnr_floor")
+    if not row["gradient_calls"] or control is None or floor is None:
+        return None
+    return VOID if control < floor + LEAKS else None
 
 
 def _alike(key: Key) -> Key:

@@ -207,3 +207,23 @@ def test_a_control_from_an_earlier_run_counts_without_a_row_of_its_own():
     table = leaderboard(images([20.0]), beside=images([50.0], model="vit_vanilla"))
     assert list(table["model"]) == ["vit_mjp"]
     assert list(table["psnr_control"]) == [50.0]
+
+
+def test_the_oracle_is_the_best_member_of_each_image():
+    records = [
+        replace(done([10.0], images=(0,)), members={"a": {"psnr": [8.0]}, "b": {"psnr": [30.0]}}),
+        replace(done([20.0], images=(1,)), members={"a": {"psnr": [19.0]}, "b": {"psnr": [1.0]}}),
+    ]
+    row = only(replace(one, choice=name) for one, name in zip(records, "ab", strict=True))
+    assert (row["psnr"], row["psnr_oracle"], row["chosen"]) == (15.0, 25.0, "a 1, b 1")
+
+
+def test_without_an_ensemble_there_is_no_oracle():
+    assert "psnr_oracle" not in leaderboard(images()).columns
+
+
+@pytest.mark.parametrize(("control", "void"), [(8.4, True), (25.0, False)])
+def test_a_control_that_does_not_leak_makes_a_row_void(control, void):
+    records = [done([9.0], model="vit_mjp"), done([control], model="vit_vanilla", control=None)]
+    table = leaderboard(records).set_index("model")
+    assert ("this row is void" in table["notes"]["vit_mjp"]) == void
