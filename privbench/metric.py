@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from privbench.component import Component
@@ -23,6 +23,13 @@ class Target:
     """Whether the defense moves anything at all."""
     patch: int
     """Side of the victim's patches, in pixels."""
+    mask: Bool[Tensor, "b n"] | None = None
+    """Patches that the defense's dice treated; None without dice."""
+
+    @property
+    def split(self) -> bool:
+        """Whether each image has patches that were treated and others that were not."""
+        return self.mask is not None and bool((self.mask.any(1) & ~self.mask.all(1)).all())
 
 
 class Metric(Component, ABC):

@@ -139,6 +139,9 @@ class Bench:
         else:
             answers = jobs[0].attack.reconstruct_many(seen, rngs, ticks)
         seconds = (time.perf_counter() - start) / len(jobs)
+        for observation, answer in zip(seen, answers, strict=True):
+            for images in (answer.images, *answer.members.values()):
+                _demand(images, observation.shape)
         with self.scoring:
             return [
                 self._judge(job, *shared, answer, seconds, len(jobs))
@@ -166,13 +169,17 @@ class Bench:
         company: int,
     ) -> tuple[Record, bytes]:
         vit = self.victim.model.vit
-        for images in (answer.images, *answer.members.values()):
-            _demand(images, seen.shape)
         order = _align(answer.images, secret.images)
         answer = replace(answer, images=answer.images[order])
         flat = vit.mean.expand(seen.shape)
         moved = not torch.equal(secret.images, secret.fed)
-        target = Target(images=secret.images, fed=secret.fed, moved=moved, patch=vit.patch)
+        target = Target(
+            images=secret.images,
+            fed=secret.fed,
+            moved=moved,
+            patch=vit.patch,
+            mask=None if secret.draw is None else secret.draw.mask,
+        )
         record = Record(
             job.case,
             "done",

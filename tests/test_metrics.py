@@ -38,7 +38,8 @@ def smooth(batch: int, side: int = 32, seed: int = 0) -> Tensor:
 
 
 def target(images: Tensor, patch: int = 8) -> Target:
-    return Target(images, images, moved=True, patch=patch)
+    masked = torch.arange((images.shape[2] // patch) * (images.shape[3] // patch)) % 2 == 0
+    return Target(images, images, moved=True, patch=patch, mask=masked.expand(len(images), -1))
 
 
 def shuffled(images: Tensor, order: list[int], patch: int = 8) -> Tensor:
@@ -191,6 +192,27 @@ def test_fed_psnr_compares_with_what_was_fed() -> None:
     assert (judge.score(images, moved) < 30).all()
     assert judge.applies(moved)
     assert not judge.applies(Target(images, images, moved=False, patch=8))
+
+
+def test_masked_and_unmasked_patches_are_scored_apart() -> None:
+    images = smooth(2)
+    mask = (torch.arange(16) < 4).expand(2, -1)  # the upper row of patches
+    split = Target(images, images, moved=True, patch=8, mask=mask)
+    found = images.clone()
+    found[:, :, 8:] = noisy(images, 0.1)[:, :, 8:]
+    found[:, :, :8] = found[:, :, :8].roll(8, 3)
+    assert metric("psnr_masked").score(found, split).tolist() == [100.0, 100.0]
+    error = (found - images)[:, :, 8:].square().mean((1, 2, 3))
+    torch.testing.assert_close(metric("psnr_unmasked").score(found, split), -10 * error.log10())
+
+
+@pytest.mark.parametrize("name", ["psnr_masked", "psnr_unmasked"])
+def test_parts_are_scored_only_where_there_are_two(name: str) -> None:
+    images = smooth(2)
+    for mask in (None, torch.zeros(2, 16, dtype=torch.bool), torch.ones(2, 16, dtype=torch.bool)):
+        whole = Target(images, images, moved=True, patch=8, mask=mask)
+        assert not metric(name).applies(whole)
+    assert metric(name).applies(target(images))
 
 
 @pytest.mark.parametrize(("name", "side"), [("ssim", 11), ("lpips", 31)])
