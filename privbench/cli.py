@@ -66,6 +66,10 @@ def run(
             metavar="KEY=VALUE",
         ),
     ] = None,
+    tier: Annotated[
+        str | None,
+        typer.Option(help="Budget of an ensemble, for short: --set attack.tier=fast."),
+    ] = None,
     weights: Weights = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     jobs: Annotated[
@@ -94,7 +98,7 @@ def run(
         "images": images,
         "batch_size": batch_size,
         "seed": seed,
-        "set": set_ or [],
+        "set": [*(set_ or []), *([f"attack.tier={tier}"] if tier else [])],
         "weights": weights,
     }
     chosen = Suite.build(options, suite)

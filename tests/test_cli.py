@@ -302,3 +302,13 @@ def test_ctrl_c_says_how_to_go_on(call, tmp_path, monkeypatch):
     code, _, err = call(*mean, "--out", tmp_path)
     assert code == 130
     assert "The same command finishes what is missing." in err
+
+
+def test_a_tier_is_a_setting_of_the_attack(call, tmp_path):
+    given = ("run", "--attack", "auto", "--model", "vit_vanilla", "--set", "model.depth=1")
+    code, _, _ = call(*given, "--images", "1", "--tier", "smoke", "--out", tmp_path)
+    assert code == 0
+    assert "auto(tier=smoke)" in (tmp_path / "leaderboard.csv").read_text()
+    code, _, err = call(*given, "--tier", "huge", "--out", tmp_path)
+    assert code == 2
+    assert "huge" in err
