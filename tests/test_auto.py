@@ -155,3 +155,11 @@ def test_members_that_disagree_at_the_floor_are_no_evidence(plain):
     [doubt] = auto._doubts([same, other], same, probe(seen))
     assert "members disagree (a and b)" in doubt
     assert auto._doubts([same], same, probe(seen)) == []
+
+
+def test_a_client_without_a_mask_shows_none(victim, shared):
+    seen, secret = shared(victim("vit_mjp", ratio=0.0, depth=6))
+    assert not secret.draw.mask.any()
+    found = attack("fast").reconstruct(seen, generator("a"), quiet)
+    assert found.report["probe_masked"] == 0
+    assert found.report["certified"] == 1
