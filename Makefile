@@ -12,9 +12,10 @@ test: .venv/.ready
 test-slow: .venv/.ready
 	$(BIN)/pytest -m slow
 
-# Speed, as ratios against a peer in the same run.
+# Speed, as ratios against a peer in the same run; gradient matching's is in the group `bench`.
 bench: .venv/.ready
 	$(BIN)/python -m tests.bench.speed
+	$(BIN)/python -m tests.bench.matching
 
 check: .venv/.ready
 	$(BIN)/ruff check .

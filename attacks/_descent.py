@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, grad_and_value, vmap
 from torch.nn.functional import cross_entropy
 
 from privbench.attack import Tick
-from privbench.attacks._optimizers import Box, Index, Rows, Values
+from privbench.attacks._optimizers import LBFGS, Box, Index, Rows, Values
 from privbench.attacks._recipe import Comparison, Gradient, Recipe, Scalar, Stage
 from privbench.errors import OutOfMemory
 from privbench.observation import Observation, PublicModel
@@ -155,7 +155,8 @@ class _Evaluation:
     def __call__(self, points: Rows, rows: Index) -> tuple[Values, Rows]:
         """Return objectives and slopes."""
         found = self.descent
-        if self.stage.group and self.anchors is None:  # the first call is for all rows
+        still = isinstance(found.recipe.optimizer, LBFGS) and self.anchors is not None
+        if self.stage.group and not still:  # Adam's calls, and the first of all, are for all rows
             self.anchors = self._anchors(points)
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
         start = 0
@@ -216,8 +217,7 @@ class _Evaluation:
             [weight * term(images) for weight, term in priors if weight]
             for priors in (descent.recipe.priors, stage.priors)
         )
-        if stage.group:
-            now.append(stage.group * (images - facts["anchor"]).square().mean())
+        now += [weight * term(images - facts["anchor"]) for weight, term in stage.group if weight]
         score = torch.stack([distance, *always]).sum()
         return torch.stack([stage.matching * distance, *always, *now]).sum(), score
 

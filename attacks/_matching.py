@@ -186,14 +186,16 @@ def by_token(
     """Compare what lies nearest to the pixels, in units of its own.
 
     The position gradient row by row, by a measure of `token_gaps`; the patch embedding and what
-    else is named as whole tensors. Without a position gradient, the patch embedding or everything.
+    else is named as whole tensors. Where the position gradient is withheld or zero, the patch
+    embedding or everything.
     """
     prefix = seen.model.vit.prefix
     others = {name: shared[name] for name in (ViT.PROJECTION, *also) if name in shared}
-    if ViT.POSITIONS not in shared:
+    rows = shared[ViT.POSITIONS][0, prefix:] if ViT.POSITIONS in shared else None
+    if rows is None or not rows.any():
         others = others or dict(shared)
         return Comparison(tuple(others), others, relative)
-    facts = token_facts(shared[ViT.POSITIONS][0, prefix:])
+    facts = token_facts(rows)
 
     def distance(found: Gradient, known: Facts) -> Scalar:
         gaps = token_gaps(found[ViT.POSITIONS][0, prefix:], known)

@@ -22,6 +22,11 @@ def out_of_box(images: Images) -> Float[Tensor, ""]:
     return (images - images.clamp(0, 1)).square().mean()
 
 
+def mean_square(images: Images) -> Float[Tensor, ""]:
+    """Mean of the squared pixels."""
+    return images.square().mean()
+
+
 def size(images: Images) -> Float[Tensor, ""]:
     """Norm of the pixels (R_l2 of GradInversion, arXiv:2104.07586)."""
     return (images.square().sum() + torch.finfo(images.dtype).tiny).sqrt()

@@ -39,8 +39,9 @@ class Stage:
     """They guide this stage, and have no say in which point is the best."""
     matching: float = 1.0
     """Weight of the gradient distance."""
-    group: float = 0.0
-    """Weight of the mean squared distance to the restarts' mean picture as the stage begins."""
+    group: Priors = ()
+    """Terms of the difference to the restarts' mean picture, with their weights. The mean is that
+    of the moment for Adam; L-BFGS needs a function that stays, so there it is that of the start."""
 
 
 @dataclass(frozen=True)

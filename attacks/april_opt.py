@@ -41,7 +41,13 @@ class AprilOptimization(Matching):
         return by_token(seen, shared, by_direction)
 
     def descent(self, seen: Observation) -> Recipe:
-        """Let the smoothness prior fade; as published there is none."""
+        """Take no prior but the box; the published recipe knows neither it nor masks."""
         if self.recipe == "published":
-            return Recipe(Adam(self.lr, cosine), self.steps, start="normal", restarts=self.restarts)
+            return Recipe(
+                Adam(self.lr, cosine),
+                self.steps,
+                start="normal",
+                aware=False,
+                restarts=self.restarts,
+            )
         return Recipe(LBFGS(), self.steps, priors=BOX, restarts=self.restarts)

@@ -30,6 +30,8 @@ class InvertingGradients(Matching):
     restarts: Annotated[int, Field(ge=1)] = 1
     mask: Literal["inferred", "ignored"] = "inferred"
     """Whether the model is run with the mask that the update gives away."""
+    precision: Literal["float32", "float64"] = "float32"
+    """Of the descent; the wider one tells whether rounding is what stops it."""
 
     def compare(self, seen: Observation, shared: Gradient) -> Comparison:
         """Compare token by token."""
@@ -44,4 +46,5 @@ class InvertingGradients(Matching):
             priors=BOX,
             aware=self.mask == "inferred",
             restarts=self.restarts,
+            wide=self.precision == "float64",
         )

@@ -19,7 +19,7 @@ from privbench.attacks._fading import BOX, FADING
 from privbench.attacks._labels import smallest_entries
 from privbench.attacks._matching import by_token, compare_all, squared
 from privbench.attacks._optimizers import LBFGS, Adam, cosine, warm_up
-from privbench.attacks._priors import roughness, size, total_variation
+from privbench.attacks._priors import mean_square, roughness, size, total_variation
 from privbench.attacks._reading import labels
 from privbench.attacks._recipe import Comparison, Gradient, Priors, Recipe, Stage
 from privbench.observation import Observation
@@ -28,6 +28,9 @@ from privbench.vit import ViT
 FIRST = 10.0
 """Weight of the first BatchNorm layer among the layers."""
 WARM_UP = 50 / 20_000
+"""Published share of the steps."""
+STATISTICS, GROUP = 1e-4, 0.3
+"""Weights of the BatchNorm prior and of the group, in units of the smoothness prior's."""
 
 
 class GradInversion(Matching):
@@ -58,28 +61,25 @@ class GradInversion(Matching):
         )
 
     def descent(self, seen: Observation) -> Recipe:
-        """Weigh the priors: fixed as published, else fading."""
+        """Weigh the priors: fixed as published, which knows nothing of masks, else fading."""
         network = batch_norm(self.prior, seen.shape[2], seen.model.vit.mean, FIRST)
         if self.recipe == "published":
             priors: Priors = ((0.1, network), (1e-4, total_variation), (1e-6, size))
             return Recipe(
                 Adam(self.lr, warm_up(WARM_UP, cosine)),
                 self.steps,
-                stages=(Stage(matching=1e-3, group=0.01),),
+                stages=(Stage(matching=1e-3, group=((0.01, size),)),),
                 priors=priors,
                 start="normal",
+                aware=False,
                 restarts=self.seeds,
             )
         stages = tuple(
             Stage(
                 share,
                 ((weight, roughness), (STATISTICS * weight, network)),
-                group=GROUP * weight,
+                group=((GROUP * weight, mean_square),),
             )
             for weight, share in FADING
         )
         return Recipe(LBFGS(), self.steps, stages=stages, priors=BOX, restarts=self.seeds)
-
-
-STATISTICS, GROUP = 1e-4, 0.3
-"""Weights of the BatchNorm prior and of the group, in units of the smoothness prior's."""

@@ -4,7 +4,8 @@ The paper's idea stays: gradient matching first, an image prior of BatchNorm sta
 patch prior against seams. The published recipe (`recipe=published`: Adam over the norms of all
 tensors' differences) takes 120,000 steps, and stays at the floor with ours. Repaired: tokens in
 their own units, L-BFGS from gray, priors that fade in stages and are gone at the end, squared steps
-across the seams. The registration loss is left out, as in the public re-implementations.
+across the seams. The statistics are those of a smaller network than the paper's ResNet-50 of
+MoCo-v2. The registration loss is left out, as in the public re-implementations.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -57,7 +58,7 @@ class GradViT(Matching):
         return compare_all(shared, norms) if self.recipe == "published" else by_token(seen, shared)
 
     def descent(self, seen: Observation) -> Recipe:
-        """Bring the image prior in by halves."""
+        """Bring the image prior in by halves; the published recipe knows nothing of masks."""
         vit = seen.model.vit
         network = batch_norm(self.prior, seen.shape[2], vit.mean)
         if self.recipe == "published":
@@ -91,5 +92,6 @@ class GradViT(Matching):
             ),
             priors=always,
             start="uniform",
+            aware=False,
             restarts=self.restarts,
         )

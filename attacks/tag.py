@@ -2,8 +2,9 @@
 
 The paper's idea stays, on pictures instead of words: absolute differences beside squared ones. The
 published recipe (`recipe=published`: all tensors as they are, with a weight that falls with depth,
-Adam from noise) stays at the floor. Repaired: only what lies nearest to the pixels, every token's
-row in its own units, corners rounded off, and L-BFGS from gray in the place of Adam.
+Adam from noise; without the weight decay and the clipping of `breaching`) stays at the floor.
+Repaired: only what lies nearest to the pixels, every token's row in its own units, corners rounded
+off, and L-BFGS from gray in the place of Adam.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -39,12 +40,13 @@ class TAG(Matching):
         return by_token(seen, shared, with_absolute)
 
     def descent(self, seen: Observation) -> Recipe:
-        """Let the smoothness prior fade; as published there is none."""
+        """Take no prior but the box; the published recipe knows neither it nor masks."""
         if self.recipe == "published":
             return Recipe(
                 Adam(self.lr, warm_up(WARM_UP, linear)),
                 self.steps,
                 start="normal",
+                aware=False,
                 restarts=self.restarts,
             )
         return Recipe(LBFGS(), self.steps, priors=BOX, restarts=self.restarts)

@@ -14,13 +14,14 @@ from privbench.attacks._descent import Descent, Task
 from privbench.attacks._engine import Matching
 from privbench.attacks._matching import by_token, compare_all, relative, squared
 from privbench.attacks._optimizers import LBFGS, Adam, _Search, cosine, step_decay, warm_up
-from privbench.attacks._priors import roughness
+from privbench.attacks._priors import mean_square, roughness, size
 from privbench.attacks._reading import from_pictures, labels, mask
 from privbench.attacks._recipe import Recipe, Stage
 from privbench.client import generator
 from privbench.component import make
 from privbench.errors import BadUpdate, OutOfMemory
 from privbench.threat import Update
+from privbench.vit import ViT
 from tests.conftest import quiet
 
 
@@ -146,7 +147,9 @@ def everything(seen, shared):
 @pytest.mark.parametrize(("joint", "compare"), [(False, by_token), (True, everything)])
 def test_side_by_side_has_the_same_slopes_as_one_by_one(model, joint, compare, victim, shared):
     seen = [shared(victim(model), seed=seed)[0] for seed in range(3)]
-    recipe = Recipe(LBFGS(), 4, (Stage(priors=((0.5, roughness),), group=2.0),), joint=joint)
+    recipe = Recipe(
+        LBFGS(), 4, (Stage(priors=((0.5, roughness),), group=((2.0, mean_square),)),), joint=joint
+    )
     found = []
     for at_once in (1, 3):
         descent = Descent(recipe, [task(one, joint, compare, n) for n, one in enumerate(seen)])
@@ -217,12 +220,40 @@ def test_restarts_that_are_pulled_to_their_mean_agree(victim, shared):
     seen, _ = shared(victim("vit_vanilla"))
 
     def spread(group):
-        stages = (Stage(matching=0.0, group=group),)
+        stages = (Stage(matching=0.0, group=((group, mean_square),)),)
         descent = Descent(Recipe(LBFGS(), 8, stages, restarts=3, start="uniform"), [task(seen)])
         ends = LBFGS().run(descent.points, [(8, _descent._Evaluation(descent, stages[0]))], None)
         return float(ends.std(0).mean())
 
     assert spread(1.0) < 0.01 * spread(0.0)
+
+
+@pytest.mark.parametrize(("optimizer", "follows"), [(Adam(0.1), True), (LBFGS(), False)])
+def test_the_mean_of_restarts_follows_adam_and_stays_for_lbfgs(optimizer, follows, victim, shared):
+    seen, _ = shared(victim("vit_vanilla"))
+    stage = Stage(matching=0.0, group=((1.0, size),))
+    descent = Descent(Recipe(optimizer, 2, (stage,), restarts=2, start="uniform"), [task(seen)])
+    evaluate, both = _descent._Evaluation(descent, stage), torch.arange(2)
+    assert float(evaluate(descent.points, both)[0].min()) > 1
+    at_one_point = evaluate(descent.points[:1].expand(2, -1), both)[0]
+    assert (float(at_one_point.max()) < 1e-6) is follows
+
+
+def test_a_prior_without_weight_is_not_asked(victim, shared):
+    seen, _ = shared(victim("vit_vanilla"))
+
+    def costly(images):
+        raise AssertionError
+
+    stages = (Stage(priors=((0.0, costly),)),)
+    Descent(Recipe(LBFGS(), 2, stages, priors=((0.0, costly),)), [task(seen)]).answers()
+
+
+def test_a_position_gradient_of_zeros_is_as_good_as_none(victim, shared):
+    seen, _ = shared(victim("vit_vanilla"))
+    tensors = seen.update.tensors
+    blank = tensors | {ViT.POSITIONS: torch.zeros_like(tensors[ViT.POSITIONS])}
+    assert by_token(seen, blank).names == (ViT.PROJECTION,)
 
 
 @pytest.mark.parametrize("name", ["gradinv", "tag"])

@@ -45,6 +45,31 @@ def test_cosine_ignores_a_common_factor(factor):
     assert float(cosine(scaled, shared)) == pytest.approx(0, abs=1e-5)
 
 
+def plain_cosine(found, shared):
+    one, two = (torch.cat([t.flatten() for t in half.values()]) for half in (found, shared))
+    return 1 - torch.cosine_similarity(one, two, dim=0)
+
+
+def test_the_slope_of_the_cosine_is_autograds_side_by_side_too():
+    rng = torch.Generator().manual_seed(0)
+    found, shared = (
+        {
+            name: torch.randn(3, size, 2, generator=rng).double()
+            for name, size in (("a", 4), ("b", 5))
+        }
+        for _ in range(2)
+    )
+    wanted = torch.func.vmap(torch.func.grad_and_value(plain_cosine))(found, shared)
+    together = torch.func.vmap(torch.func.grad_and_value(cosine))(found, shared)
+    assert torch.allclose(together[1], wanted[1])
+    for name in found:
+        assert torch.allclose(together[0][name], wanted[0][name])
+        leaves = {key: tensor[1].clone().requires_grad_() for key, tensor in found.items()}
+        value = 3 * cosine(leaves, {key: tensor[1] for key, tensor in shared.items()})
+        (alone,) = torch.autograd.grad(value, leaves[name])
+        assert torch.allclose(alone, 3 * wanted[0][name][1])
+
+
 def test_token_rows_see_what_a_norm_does_not():
     """A change beside the main direction counts in units of that row's own remainder."""
     rng = torch.Generator().manual_seed(0)

@@ -73,6 +73,13 @@ def test_the_published_recipe_is_another(name, victim, shared):
     assert not torch.allclose(answers[0].images, answers[1].images, atol=0.01)
 
 
+@pytest.mark.parametrize("name", REPAIRED)
+@pytest.mark.parametrize(("recipe", "aware"), [("repaired", True), ("published", False)])
+def test_only_the_repaired_recipe_knows_of_masks(name, recipe, aware, victim, shared):
+    seen, _ = shared(victim("vit_mjp"))
+    assert make(Matching, name, {"recipe": recipe}).descent(seen).aware is aware
+
+
 def test_idlg_as_published_takes_the_smallest_row_sum(victim, shared):
     seen, secret = shared(victim("vit_vanilla"))
     rows = seen.update.tensors[ViT.HEAD]

@@ -8,7 +8,8 @@ import io
 import statistics
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -24,7 +25,8 @@ from privbench.observation import Observation
 from privbench.threat import Knowledge, ThreatModel
 from privbench.victim import load
 
-STEPS = 10
+FEW, MORE = 3, 13
+"""Steps of a short and a longer run: their difference is of steps alone, not of preparations."""
 ROUNDS = 7
 MANY = 32
 
@@ -39,9 +41,9 @@ def observe(count: int) -> list[Observation]:
     ]
 
 
-def ours(seen: Sequence[Observation]) -> None:
+def ours(seen: Sequence[Observation], steps: int) -> None:
     """Take the steps of `gradinv_published` on all observations."""
-    attack = make(Attack, "gradinv_published", {"steps": STEPS})
+    attack = make(Attack, "gradinv_published", {"steps": steps})
     rngs = [generator("bench", i) for i in range(len(seen))]
     attack.reconstruct_many(seen, rngs, [lambda *_: None] * len(seen))
 
@@ -50,16 +52,14 @@ class Peer:
     """The attack "invertinggradients" of breaching on the same model: the same objective."""
 
     def __init__(self, seen: Observation) -> None:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            import breaching  # type: ignore[import-not-found]
-        with contextlib.redirect_stdout(io.StringIO()):
-            settings = breaching.get_attack_config("invertinggradients")
-        settings.optim.max_iterations = STEPS
+            breaching = import_module("breaching")
+            self.settings = breaching.get_attack_config("invertinggradients")
         vit = seen.model.vit
         setup = {"device": torch.device("cpu"), "dtype": torch.float}
         self.attacker = breaching.attacks.OptimizationBasedAttacker(
-            vit.backbone, nn.CrossEntropyLoss(), settings, setup
+            vit.backbone, nn.CrossEntropyLoss(), self.settings, setup
         )
         self.server = [
             {
@@ -74,8 +74,9 @@ class Peer:
             }
         ]
 
-    def run(self, seen: Observation) -> None:
+    def run(self, seen: Observation, steps: int) -> None:
         """Take the steps on one observation."""
+        self.settings.optim.max_iterations = steps
         gradients = [t for n, t in seen.update.tensors.items() if n.startswith("backbone.")]
         about: dict[str, Any] = {"labels": seen.labels, "num_data_points": 1}
         about["local_hyperparams"] = None
@@ -90,11 +91,15 @@ class _Metadata(dict[str, Any]):
         return self[name]
 
 
-def seconds(action: Any, *arguments: Any) -> float:
-    """Seconds of this process's own work: a busy computer changes them less than a clock's."""
-    start = time.process_time()
-    action(*arguments)
-    return time.process_time() - start
+def seconds(run: Callable[[int], None]) -> float:
+    """Seconds of a step, of this process's own work: a busy computer changes them less."""
+
+    def whole(steps: int) -> float:
+        start = time.process_time()
+        run(steps)
+        return time.process_time() - start
+
+    return (whole(MORE) - whole(FEW)) / (MORE - FEW)
 
 
 def main() -> None:
@@ -109,9 +114,9 @@ def main() -> None:
     seen = observe(MANY)
     rows: list[tuple[float, float, float]] = []
     for round_ in range(ROUNDS + 1):
-        alone = seconds(ours, seen[:1]) / STEPS
-        theirs = seconds(peer.run, seen[0]) / STEPS
-        together = seconds(ours, seen) / STEPS / MANY
+        theirs = seconds(lambda steps: peer.run(seen[0], steps))
+        alone = seconds(lambda steps: ours(seen[:1], steps))
+        together = seconds(lambda steps: ours(seen, steps)) / MANY
         if round_:  # the first round warms up
             rows.append((alone, together, theirs))
     table = Table("gradient matching, one step", "ours, ms", "peer, ms", "ratio")
