@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
+from timm.layers.attention import Attention
+from timm.layers.mlp import Mlp
+from timm.models.vision_transformer import Block
 from torch import Generator, Tensor, nn
 
 from privbench.errors import UnsupportedModel
@@ -25,6 +28,19 @@ EDGE = 0.1
 
 
 @dataclass(frozen=True)
+class Layers:
+    """What a stock block is made of, as far as the weights below concern it."""
+
+    norms: tuple[nn.LayerNorm, nn.LayerNorm]
+    qkv: nn.Linear
+    proj: nn.Linear
+    fc1: nn.Linear
+    fc2: nn.Linear
+    scales: tuple[nn.Parameter, ...]
+    """Of the residual branches, where the model has them."""
+
+
+@dataclass(frozen=True)
 class Layout:
     """Where the stream holds what, and which bins there are."""
 
@@ -41,6 +57,8 @@ class Layout:
     blocks: int
     """Blocks whose MLPs hold bins: all but the last, which carries the gradient to the tokens."""
     width: int
+    eps: float
+    """Of the LayerNorm before the bins."""
     constant: float = 1.0
 
     @property
@@ -106,17 +124,57 @@ class Layout:
         return bool(torch.equal(bias[self.values :], ours[self.values :]))
 
 
+def layers(vit: ViT) -> list[Layers]:
+    """Return the blocks' layers; raises UnsupportedModel where they are not those of a stock ViT.
+
+    Stock: LayerNorms before attention and MLP, residuals around both, nothing normalized or gated
+    in between, and nothing before the first block.
+    """
+    plain = isinstance(vit.backbone.norm_pre, nn.Identity)
+    found = [_stock(block) for block in vit.backbone.blocks]
+    stock = [one for one in found if one is not None]
+    if not plain or len(stock) < len(found):
+        raise UnsupportedModel(
+            "imprint needs the blocks of a stock ViT: LayerNorm, attention, LayerNorm and MLP, "
+            "with residuals. Choose another victim (`privbench list models`)."
+        )
+    return stock
+
+
+def _stock(block: nn.Module) -> Layers | None:
+    if type(block) is not Block:
+        return None
+    norms, attention, mlp = (block.norm1, block.norm2), block.attn, block.mlp
+    if type(attention) is not Attention or type(mlp) is not Mlp:
+        return None
+    inner = (attention.norm, mlp.norm)
+    if getattr(attention, "gate", None) or not all(isinstance(o, nn.Identity) for o in inner):
+        return None
+    before, behind = norms
+    if not isinstance(before, nn.LayerNorm) or not isinstance(behind, nn.LayerNorm):
+        return None
+    fc1, fc2 = mlp.fc1, mlp.fc2
+    if not isinstance(fc1, nn.Linear) or not isinstance(fc2, nn.Linear):
+        return None
+    gammas = (getattr(scale, "gamma", None) for scale in (block.ls1, block.ls2))
+    scales = tuple(one for one in gammas if isinstance(one, nn.Parameter))
+    return Layers((before, behind), attention.qkv, attention.proj, fc1, fc2, scales)
+
+
 def layout(vit: ViT) -> Layout:
-    """Plan for a model; patches are made smaller until they fit into the width."""
-    width, patch = vit.positions.shape[-1], vit.patch
+    """Plan for a model; patches are made smaller until they fit into the width.
+
+    Raises UnsupportedModel.
+    """
+    width, patch, blocks = vit.positions.shape[-1], vit.patch, layers(vit)
     pool = 1
     while patch % (2 * pool) == 0 and 3 * (patch // pool) ** 2 + 6 > width:
         pool *= 2
     first = 0 if hasattr(vit, UNKNOWN) else 1
     places = vit.grid**2
-    units = vit.backbone.blocks[0].mlp.fc1.out_features
-    share = units // (places + 1 - first)
-    return Layout(patch // pool, pool, places, first, share, len(vit.backbone.blocks) - 1, width)
+    share = blocks[0].fc1.out_features // (places + 1 - first)
+    eps = blocks[0].norms[1].eps
+    return Layout(patch // pool, pool, places, first, share, len(blocks) - 1, width, eps)
 
 
 def tampered(model: PublicModel, rng: Generator) -> PublicModel:
@@ -135,20 +193,19 @@ def tampered(model: PublicModel, rng: Generator) -> PublicModel:
         )
     with torch.no_grad():
         _embed(vit, plan)
-        for number, block in enumerate(vit.backbone.blocks):
-            _even(block.attn)
+        for number, block in enumerate(layers(vit)):
+            _even(block.qkv)
             if number == plan.blocks:
                 continue
-            for norm in (block.norm1, block.norm2):
+            for norm in block.norms:
                 norm.weight.fill_(1)
                 norm.bias.zero_()
-            for scale in (block.ls1, block.ls2):
-                if hasattr(scale, "gamma"):
-                    scale.gamma.fill_(1)
-            _zero(block.attn.qkv, block.attn.proj)
+            for scale in block.scales:
+                scale.fill_(1)
+            _zero(block.qkv, block.proj)
             if number == 0:
-                _mark(block.attn, plan, rng)
-            _sort(block.mlp, plan, number)
+                _mark(block, plan, rng)
+            _sort(block, plan, number)
     return PublicModel(vit, model.defense)
 
 
@@ -186,42 +243,42 @@ def _embed(vit: ViT, plan: Layout) -> None:
             token[..., plan.place] = -1  # below all bins
 
 
-def _even(attention: nn.Module) -> None:
+def _even(qkv: nn.Linear) -> None:
     """Let every token attend to all alike."""
-    width = attention.qkv.weight.shape[0] // 3
-    attention.qkv.weight[: 2 * width] = 0
-    if attention.qkv.bias is not None:
-        attention.qkv.bias[: 2 * width] = 0
+    width = qkv.out_features // 3
+    qkv.weight[: 2 * width] = 0
+    if qkv.bias is not None:
+        qkv.bias[: 2 * width] = 0
 
 
-def _mark(attention: nn.Module, plan: Layout, rng: Generator) -> None:
+def _mark(block: Layers, plan: Layout, rng: Generator) -> None:
     """Write random projections of the mean patch into all tokens of an image."""
     count = plan.marks.stop - plan.marks.start
-    width = attention.qkv.weight.shape[0] // 3
+    values = block.qkv.weight[2 * (block.qkv.out_features // 3) :]
     drawn = torch.randn(count, plan.values, generator=rng) / plan.values**0.5
-    attention.qkv.weight[2 * width : 2 * width + count, : plan.values] = drawn.to(
-        attention.qkv.weight
-    )
+    values[:count, : plan.values] = drawn.to(values)
     for number in range(count):
-        attention.proj.weight[plan.marks.start + number, number] = 1
+        block.proj.weight[plan.marks.start + number, number] = 1
 
 
-def _sort(mlp: nn.Module, plan: Layout, number: int) -> None:
+def _sort(block: Layers, plan: Layout, number: int) -> None:
     """Let unit k be active where u = place + a pixel is above the k-th edge.
 
     Rows are homogeneous in the constants and sum to zero, so that the LayerNorm before decides
-    nothing about the sign. Another pixel in each block tells other tokens apart.
+    nothing about the sign. The first block takes the mean of all pixels; each later one takes
+    another single pixel, which tells other tokens apart.
     """
-    _zero(mlp.fc1, mlp.fc2)
+    _zero(block.fc1, block.fc2)
     weight = torch.zeros(plan.width)
     weight[plan.place] = plan.places
     if number == 0:
         weight[: plan.values] = (1 - 2 * EDGE) / plan.values
     else:
-        weight[(number * plan.values) // plan.blocks + plan.side] = 1 - 2 * EDGE
+        pixel = (number * plan.values) // plan.blocks + plan.side
+        weight[pixel % plan.values] = 1 - 2 * EDGE
     rows = weight.repeat(plan.bins, 1)
     total, offset = weight.sum(), (EDGE - plan.edges()) / plan.constant
     rows[:, plan.high] = (offset - total) / 2
     rows[:, plan.low] = (-offset - total) / 2
-    mlp.fc1.weight[: plan.bins] = (GAIN * rows).to(mlp.fc1.weight)
-    mlp.fc2.weight[plan.junk, : plan.bins] = OUTPUT * plan.signs.to(mlp.fc2.weight)
+    block.fc1.weight[: plan.bins] = (GAIN * rows).to(block.fc1.weight)
+    block.fc2.weight[plan.junk, : plan.bins] = OUTPUT * plan.signs.to(block.fc2.weight)

@@ -13,12 +13,13 @@ from typing import Annotated, Any, ClassVar
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from torch import Generator, Tensor
+from timm.layers.attention import Attention
+from torch import Generator, Tensor, nn
 
 from privbench.attack import Attack, Tick
 from privbench.attacks._reading import from_pictures
 from privbench.attacks._system import relative, tensor
-from privbench.errors import UnsupportedModel
+from privbench.errors import BadUpdate, UnsupportedModel
 from privbench.observation import Observation
 from privbench.patches import join
 from privbench.threat import Reconstruction
@@ -26,6 +27,8 @@ from privbench.variants import FirstBlock
 from privbench.vit import ViT
 
 QKV = "backbone.blocks.0.attn.qkv.weight"
+HOLDS = 1e-4
+"""Relative residual up to which the equation counts as valid; float32 alone leaves 1e-7."""
 
 
 class AttentionClosedForm(Attack):
@@ -43,15 +46,10 @@ class AttentionClosedForm(Attack):
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         """Solve for the tokens in float64; raises UnsupportedModel, NotGranted or BadUpdate."""
         vit, shared = seen.model.vit, from_pictures(seen)
-        block = vit.backbone.blocks[0]
-        if not isinstance(block, FirstBlock) or vit.backbone.no_embed_class:
-            raise UnsupportedModel(
-                "april needs a first block without LayerNorm and residuals, and positions for all "
-                "tokens; stock ViTs have neither. Add `--set model.first_block=april`, or run "
-                "pe_ls, which needs no change of the model."
-            )
         slopes = tensor(shared, ViT.POSITIONS)[0]  # t d
-        wanted = block.attn.qkv.weight.detach().double().T @ tensor(shared, QKV)  # d d
+        wanted = _attention(vit).qkv.weight.detach().double().T @ tensor(shared, QKV)  # d d
+        if not slopes.any() or not wanted.any():
+            raise BadUpdate("The first block's gradient is zero: it holds nothing of the picture.")
         # What is known of the tokens: everything but the pictures.
         rest = wanted - slopes.T @ _blank(vit)
         slopes = slopes[vit.prefix :]
@@ -72,6 +70,11 @@ class AttentionClosedForm(Attack):
             )
         if rank < len(slopes):
             warnings.append(f"Rank {rank} of {len(slopes)} patches: minimum-norm solution.")
+        if residual > HOLDS:
+            warnings.append(
+                f"The equation fails by {residual:.2g} of its right side: the update was altered, "
+                "or tokens are not the sums of a patch and its position."
+            )
         if embed.weight.shape[0] < patches.shape[1]:
             warnings.append(
                 f"Width {embed.weight.shape[0]} is below the {patches.shape[1]} values of a patch: "
@@ -87,6 +90,19 @@ class AttentionClosedForm(Attack):
             },
             warnings=tuple(warnings),
         )
+
+
+def _attention(vit: ViT) -> Attention:
+    """Attention of the first block, where nothing stands between it and the position table."""
+    backbone, block = vit.backbone, vit.backbone.blocks[0]
+    plain = isinstance(backbone.norm_pre, nn.Identity) and not backbone.no_embed_class
+    if isinstance(block, FirstBlock) and isinstance(block.attn, Attention) and plain:
+        return block.attn
+    raise UnsupportedModel(
+        "april needs a first block without LayerNorm and residuals, right behind positions for all "
+        "tokens, which no stock ViT has. Add `--set model.first_block=april`, or run pe_ls, which "
+        "needs no change of the model."
+    )
 
 
 def _blank(vit: ViT) -> Float[Tensor, "t d"]:

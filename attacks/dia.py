@@ -2,10 +2,10 @@
 
 A client in training mode drops activations by masks that nobody shares, and a gradient computed
 without them matches nothing. The attack moves the masks, as numbers, along with the pixels. In
-place of the published cosine and signed Adam it descends as `gradinv` does, token by token, and
-compares all other tensors, too: only they know of most masks. Those behind the position table and
-in the last block are not guessed: what they drop is zero in the update of one image. Without
-dropout this is plain matching; `pe_ls` is immune to all of it.
+place of the published cosine and signed Adam (see `gradinv_published`) it descends as
+`gradinv` does, token by token, and compares all other tensors, too: only they know of most masks.
+Those behind the position table and in the last block are not guessed: what they drop is zero in
+the update of one image. Without dropout this is plain matching; `pe_ls` is immune to all of it.
 """
 
 import copy
@@ -31,8 +31,6 @@ from privbench.vit import ViT
 
 NOISE = 0.01
 """Spread of the noise on a gray start, in pixels' units."""
-OTHERS = 1.0
-"""Weight of the tensors behind the patch embedding and the positions."""
 STRIDE = 0.1
 """What a mask moves by where the pixels, in units of their normalization, move by one."""
 LAST = (
@@ -49,10 +47,14 @@ class DropoutInversion(Attack):
     """Gradient matching over pixels and dropout masks together."""
 
     paper: ClassVar[str] = "after arXiv:2208.06163"
+    version: ClassVar[int] = 2
     steps: Annotated[int, Field(ge=2)] = 462
     """Gradient evaluations, which are steps and trials of L-BFGS."""
     mask_weight: Annotated[float, Field(ge=0)] = 1e-2
-    """Of the penalty on masks off the rate and outside [0, 1]; published 1e-4, beside a cosine."""
+    """Of the penalty on masks with a mean off the rate, or entries outside [0, 1].
+
+    Published is 1e-4, beside a cosine.
+    """
 
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         """Return the point with the lowest objective; raises BadUpdate or NotGranted."""
@@ -74,7 +76,8 @@ class _Search:
         self.mean, self.std = vit.mean, vit.std
         self.labels, self.draw = labels(seen), mask(seen)
         self.drops = dropouts(vit) if seen.protocol.training else {}
-        self.fixed = _read(self.drops, shared, vit, seen.shape[0])
+        once = seen.shape[0] == 1 and seen.protocol.local_steps == 1
+        self.fixed = _read(self.drops, shared, vit) if once else {}
         self.shapes = self._shapes()
         others = [n for n in shared if n not in (ViT.POSITIONS, ViT.PROJECTION)]
         self.asked = by_token(seen, shared)
@@ -112,6 +115,11 @@ class _Search:
         warnings = []
         if not self.drops:
             warnings.append("The client drops nothing: this is plain gradient matching.")
+        elif self.seen.protocol.local_steps > 1:
+            warnings.append(
+                f"The client took {self.seen.protocol.local_steps} local steps, each with masks of "
+                "its own; one gradient with one set of masks is matched to them all."
+            )
         if self.lowest == float("inf"):
             images = self.mean.expand(self.seen.shape)
             warnings.append("The objective was never finite, so this is the mean color.")
@@ -144,7 +152,7 @@ class _Search:
         found = self.model.gradient(images, self.labels, self.draw, of=names)
         always = [self.asked.distance(found, self.asked.facts)]
         if self.others:
-            always.append(OTHERS * relative(found, self.others))
+            always.append(relative(found, self.others))
         always += [weight * term(images) for weight, term in BOX]
         always += [self.attack.mask_weight * self._odd(name, one) for name, one in masks.items()]
         score = torch.stack(always).sum()
@@ -152,9 +160,9 @@ class _Search:
         return torch.stack([score, *now]).sum(), score
 
     def _odd(self, name: str, one: Tensor) -> Scalar:
-        """Squared distance of a mask's mean from the rate, and of its entries from [0, 1]."""
-        rate = 1 - self.drops[name].p
-        return (one.mean() - rate).square() + (one - one.clamp(0, 1)).square().mean()
+        """Squared distance of a mask's mean from the share kept, and of entries from [0, 1]."""
+        kept = 1 - self.drops[name].p
+        return (one.mean() - kept).square() + (one - one.clamp(0, 1)).square().mean()
 
 
 class _Evaluation:
@@ -177,15 +185,16 @@ class _Evaluation:
 
 
 def _read(
-    drops: Mapping[str, Dropout], shared: Mapping[str, Tensor], vit: ViT, batch: int
+    drops: Mapping[str, Dropout], shared: Mapping[str, Tensor], vit: ViT
 ) -> dict[str, Tensor]:
-    """Read masks off zeros of the update; only that of one image shows them.
+    """Read masks off zeros of the update; only that of one image and one step shows them.
 
     Position rows without any gradient are masked by the defense and show nothing; they count as
     kept. In the last block only the class token has a gradient, so what is zero in its layers'
-    biases and inputs was dropped there; masks of other tokens change nothing.
+    biases and inputs was dropped there; masks of other tokens change nothing. Where nothing is
+    zero, something was added, and where nearly all is, entries were pruned: no mask is read there.
     """
-    if batch > 1 or not drops:
+    if not drops:
         return {}
     found: dict[str, Tensor] = {}
     if ViT.POSITIONS in shared:
@@ -198,4 +207,4 @@ def _read(
             if (tensor := shared.get(f"{last}.{layer}")) is not None:
                 kept = tensor != 0 if axis is None else (tensor != 0).any(dim=axis)
                 found[f"{last}.{drop}"] = kept.to(tensor)
-    return {name: one for name, one in found.items() if one.mean() > LEAST}
+    return {name: one for name, one in found.items() if LEAST < one.mean() < 1}

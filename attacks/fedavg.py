@@ -23,10 +23,11 @@ from privbench.attacks._optimizers import LBFGS
 from privbench.attacks._recipe import Comparison, Gradient, Recipe
 from privbench.observation import Observation
 from privbench.threat import Reconstruction
+from privbench.variants import dropouts
 
 
 class FederatedAveraging(Matching):
-    """Matches the update of several local steps by differentiating through all of them."""
+    """Gradient matching through all local steps of the client."""
 
     paper: ClassVar[str] = "after arXiv:2206.12395"
     batches: ClassVar[bool] = False
@@ -51,4 +52,8 @@ class FederatedAveraging(Matching):
         protocol = seen.protocol
         local = LocalModel(seen.model.vit, seen.model.defense, protocol)
         (found,) = super().reconstruct_many([replace(seen, model=local)], [rng], [tick])
-        return replace(found, gradient_calls=protocol.local_steps * found.gradient_calls)
+        warnings = found.warnings
+        if protocol.training and dropouts(seen.model.vit):
+            warnings += ("The client drops activations, and its simulation does not.",)
+        calls = protocol.local_steps * found.gradient_calls
+        return replace(found, gradient_calls=calls, warnings=warnings)

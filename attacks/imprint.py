@@ -112,7 +112,6 @@ class Imprint(Attack):
 def _bins(seen: Observation, plan: Layout) -> Iterator[Bin]:
     """Read the bins of all blocks; averages over several places are left out."""
     shared = seen.update.tensors
-    eps = seen.model.vit.backbone.blocks[0].norm2.eps
     for block in range(plan.blocks):
         names = [FC1.format(block, end) for end in ("weight", "bias")]
         if any(name not in shared for name in names):
@@ -126,7 +125,7 @@ def _bins(seen: Observation, plan: Layout) -> Iterator[Bin]:
             z = rows[k] / bias[k]
             scale = 2 * plan.constant / (z[plan.high] - z[plan.low])
             stream = (z - (z[plan.high] + z[plan.low]) / 2) * scale
-            square = z.square().mean() * (1 + eps / scale.square())
+            square = z.square().mean() * (1 + plan.eps / scale.square())
             place = float(stream[plan.place] * plan.places)
             pixels = stream[: plan.values]
             if abs(place - plan.slot(k)) < OFF_PLACE and _in_box(pixels):

@@ -14,6 +14,7 @@ class Noise(Defense):
     """Gaussian noise, as a share of each tensor's rms or of an absolute size."""
 
     paper: ClassVar[str] = "arXiv:1906.08935"
+    version: ClassVar[int] = 2
     sigma: Annotated[float, Field(ge=0)] = 0.01
     relative: bool = True
     """Whether sigma is in units of each tensor's root mean square."""
@@ -22,7 +23,9 @@ class Noise(Defense):
         """Add independent noise to every entry."""
         noisy = {}
         for name, tensor in update.tensors.items():
-            scale = tensor.square().mean().sqrt() if self.relative else tensor.new_tensor(1.0)
+            # Wide, since squares of a small gradient are zero in float32.
+            rms = tensor.double().square().mean().sqrt().to(tensor)
+            scale = rms if self.relative else tensor.new_tensor(1.0)
             noise = torch.randn(tensor.shape, generator=rng).to(tensor)
             noisy[name] = tensor + self.sigma * scale * noise
         return Update(noisy, update.withheld)

@@ -1,7 +1,7 @@
 """The nouns of the benchmark; this module imports nothing else of privbench."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -47,9 +47,7 @@ class ThreatModel(Protocol):
     @property
     def protocol(self) -> Protocol:
         """What attacks are told of the clients."""
-        return Protocol(
-            self.local_steps, self.local_rate, self.momentum, self.training, self.rounds
-        )
+        return Protocol(**{one.name: getattr(self, one.name) for one in fields(Protocol)})
 
 
 @dataclass(frozen=True)

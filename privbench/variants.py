@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
-from timm.models.vision_transformer import Block
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Generator, Tensor, nn
+
+from privbench.errors import UnsupportedModel
 
 Masks = Callable[[torch.Size], Tensor]
 """Gives a mask for activations of a shape: 1 where they are kept, 0 where they are dropped."""
@@ -36,6 +38,17 @@ class FirstBlock(nn.Module):
     def forward(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         """Attend, normalize, and apply the MLP."""
         return self.mlp(self.norm2(self.attn(tokens)))
+
+
+def strip_first_block(backbone: VisionTransformer) -> None:
+    """Put APRIL's block in the place of a stock first one; raises UnsupportedModel."""
+    first = backbone.blocks[0]
+    if not isinstance(first, Block):
+        raise UnsupportedModel(
+            f"first_block=april changes a stock block, and this model starts with a "
+            f"{type(first).__name__}. Choose another victim (`privbench list models`)."
+        )
+    backbone.blocks[0] = FirstBlock(first)
 
 
 def give_dropout(backbone: nn.Module, rate: float) -> None:

@@ -15,7 +15,7 @@ from privbench.config import Preset, model_preset
 from privbench.defense import Defense, Stack
 from privbench.errors import BadSetting, UnknownName
 from privbench.observation import PublicModel
-from privbench.variants import FirstBlock, give_dropout
+from privbench.variants import give_dropout, strip_first_block
 from privbench.vit import ViT
 from privbench.weights import digest, fill, label
 
@@ -81,7 +81,7 @@ def load(
     if variants["dropout"]:
         give_dropout(vit.backbone, variants["dropout"])
     if variants["first_block"] == "april":
-        vit.backbone.blocks[0] = FirstBlock(vit.backbone.blocks[0])
+        strip_first_block(vit.backbone)
     stack = Stack(parts=(scheme, *defenses))
     stack.equip(vit, torch.Generator().manual_seed(seed))
     if weights is None:

@@ -1,15 +1,18 @@
 """APRIL's closed form: close where its equation holds, refused where it doesn't."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 from privbench.attack import Attack
 from privbench.attacks.april import AttentionClosedForm
 from privbench.client import generator, share
 from privbench.component import make
-from privbench.errors import NotGranted, UnsupportedModel
+from privbench.errors import BadUpdate, NotGranted, UnsupportedModel
 from privbench.plan import plan
 from privbench.suite import Suite
-from privbench.threat import ThreatModel
+from privbench.threat import ThreatModel, Update
 from privbench.vit import ViT
 from tests.conftest import CPU, psnr, quiet
 
@@ -74,6 +77,18 @@ def test_a_narrow_embedding_costs_pixels_and_says_so(victim, shared):
 def test_a_batch_is_a_mixture_and_says_so(victim, shared):
     seen, _ = shared(victim("vit_vanilla", first_block="april"), 2)
     assert any("batch of 2" in warning for warning in solve(seen).warnings)
+
+
+def test_a_noisy_update_breaks_the_equation_and_it_says_so(victim, shared):
+    seen, _ = shared(victim("vit_vanilla", "noise", first_block="april", position_std=1.0))
+    assert any("The equation fails by" in warning for warning in solve(seen).warnings)
+
+
+def test_an_empty_gradient_is_a_sentence(victim, shared):
+    seen, _ = shared(victim("vit_vanilla", first_block="april"))
+    empty = {name: torch.zeros_like(tensor) for name, tensor in seen.update.tensors.items()}
+    with pytest.raises(BadUpdate, match="holds nothing"):
+        solve(replace(seen, update=Update(empty)))
 
 
 def test_only_the_first_block_is_changed(victim):

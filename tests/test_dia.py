@@ -24,6 +24,7 @@ def true_masks(subject, images, seed):
     thrown = {}
     for name, module in dropouts(vit).items():
         draw = module.masks
+        assert draw is not None
 
         def keep(shape, name=name, draw=draw):
             thrown[name] = draw(shape)
@@ -39,7 +40,7 @@ def test_what_the_update_shows_of_the_masks_is_right(depth, victim, shared):
     subject = victim("vit_vanilla", dropout=0.2, depth=depth)
     seen, secret = shared(subject, training=True)
     drops = dropouts(subject.model.vit)
-    read = _read(drops, seen.update.tensors, subject.model.vit, 1)
+    read = _read(drops, seen.update.tensors, subject.model.vit)
     last = f"backbone.blocks.{depth - 1}"
     rest = ("attn.proj_drop", "mlp.drop1", "mlp.drop2")
     assert set(read) == {"backbone.pos_drop", *(f"{last}.{name}" for name in rest)}
@@ -47,7 +48,22 @@ def test_what_the_update_shows_of_the_masks_is_right(depth, victim, shared):
     assert torch.equal(read.pop("backbone.pos_drop"), truth["backbone.pos_drop"])
     for name, found in read.items():
         assert torch.equal(found, truth[name][0, 0])  # of the class token
-    assert not _read(drops, seen.update.tensors, subject.model.vit, 2)
+
+
+def test_what_shows_no_zeros_shows_no_mask(victim, shared):
+    subject = victim("vit_vanilla", "noise", dropout=0.2)
+    seen, _ = shared(subject, training=True)
+    assert not _read(dropouts(subject.model.vit), seen.update.tensors, subject.model.vit)
+
+
+@pytest.mark.parametrize(("batch", "steps"), [(2, 1), (1, 2)])
+def test_masks_of_several_passes_are_not_read_off_one_update(batch, steps, victim, shared):
+    subject = victim("vit_vanilla", dropout=0.2, depth=1)
+    seen, _ = shared(subject, batch, training=True, local_steps=steps)
+    answer = make(Attack, "dia", {"steps": 2}).reconstruct(seen, generator("a"), quiet)
+    one = 65 * 128 * 3 + 65 * 512 + 4 * 65 * 65  # positions, projection, two of the MLP; attention
+    assert answer.report["masks"] == batch * one
+    assert any("2 local steps" in warning for warning in answer.warnings) == (steps == 2)
 
 
 def test_pictures_come_nearer_than_without_masks(victim, shared):

@@ -70,6 +70,12 @@ def test_it_finds_what_one_gradient_does_not_explain(victim, shared):
     assert found["fedavg"].gradient_calls == 3 * found["gradinv"].gradient_calls
 
 
+def test_dropout_that_is_not_simulated_is_said(victim, shared):
+    seen, _ = shared(victim("vit_vanilla", dropout=0.1), local_steps=2, training=True)
+    answer = make(Attack, "fedavg", {"steps": 2}).reconstruct(seen, generator("a"), quiet)
+    assert answer.warnings == ("The client drops activations, and its simulation does not.",)
+
+
 def test_one_step_is_gradinv(victim, shared):
     seen, _ = shared(victim("vit_vanilla"))
     one, two = (

@@ -4,6 +4,7 @@ import ast
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,9 @@ def test_poisoning_the_truth_changes_no_answer(name, subject, victim, pictures):
     for poisoned in (False, True):
         images, labels = pictures(1)
         images, labels = images.clone(), labels.clone()
-        seen, secret = share(victim(subject), images, labels, ThreatModel(), (0,))
+        demanded = victim(subject, **find(Attack, name).demands)
+        sent = replace(demanded, model=attack.tamper(demanded.model, generator("tamper")))
+        seen, secret = share(sent, images, labels, ThreatModel(), (0,))
         if poisoned:
             poison(secret)
             images.fill_(-7)

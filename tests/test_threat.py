@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from privbench.attack import Attack
 from privbench.client import generator, share
-from privbench.component import find
+from privbench.component import make
 from privbench.errors import BadSetting, BadUpdate
 from privbench.plan import plan, threat_facts
 from privbench.suite import Suite
@@ -124,7 +124,7 @@ def test_divergence_is_a_sentence(victim, shared):
 def test_closed_form_survives_local_steps_and_dropout(victim, shared, training, dropout, least):
     subject = victim("vit_vanilla", depth=4, dropout=dropout)
     seen, secret = shared(subject, local_steps=5, momentum=0.9, training=training)
-    answer = find(Attack, "pe_ls")().reconstruct(seen, generator("a"), quiet)
+    answer = make(Attack, "pe_ls", {}).reconstruct(seen, generator("a"), quiet)
     assert psnr(answer.images, secret.fed) > least
 
 
