@@ -30,8 +30,6 @@ FIGURES = (
     ("control", "psnr_control", 1),
     ("placed", "placed", 2),
     ("matched", "psnr_matched", 1),
-    ("unmasked", "psnr_unmasked", 1),
-    ("masked", "psnr_masked", 1),
     ("fed", "psnr_fed", 1),
     ("SSIM", "ssim", 3),
     ("LPIPS", "lpips", 3),
