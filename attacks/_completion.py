@@ -7,9 +7,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from privbench.attacks._ambiguity import Ambiguity
+from privbench.attacks._smooth import conjugate_gradients
 from privbench.patches import join
 
-STEPS = 200
+STEPS, TOLERANCE = 200, 1e-6
 
 
 def complete(
@@ -28,20 +29,16 @@ def complete(
     if not free.any() or not len(open_.basis):
         return start
     energy = _Energy(open_, patch, *_seams(unplaced, patch), free[:, None])
-    a, flat = start.clone(), energy.slope(torch.zeros_like(start))
-    residual = -energy.slope(a)
-    direction, size = residual.clone(), residual.square().sum()
-    target = 1e-12 * size
-    for _ in range(STEPS):
-        if size <= target:
-            break
-        bent = energy.slope(direction) - flat  # quadratic: this is its Hessian's product
-        step = size / (direction * bent).sum()
-        a += step * direction
-        residual -= step * bent
-        before, size = size, residual.square().sum()
-        direction = residual + size / before * direction
-    return a
+    zero = torch.zeros_like(start)
+    flat = energy.slope(zero)  # the energy is quadratic: without this, slopes are linear
+    return start + conjugate_gradients(
+        lambda z: energy.slope(z) - flat,
+        -energy.slope(start),
+        zero,
+        lambda left: left,
+        steps=STEPS,
+        tolerance=TOLERANCE,
+    )
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,6 @@ class Probe:
     """Facts of one observation that decide which attacks make sense."""
 
     batch: int
-    positions: bool
-    """Whether the position gradient is shared."""
     masked: int
     """Rows of the position gradient that are zero, or as small as the update's noise."""
     hidden: int
@@ -47,14 +45,13 @@ def probe(seen: Observation) -> Probe:
     vit, shared, draw = seen.model.vit, from_pictures(seen), mask(seen)
     n, batch = vit.grid**2, seen.shape[0]
     masked = int(draw.mask[0].sum()) if draw is not None else 0
-    positions = ViT.POSITIONS in shared
     hidden, free, precision = 0, n * vit.patch**2 * 3, "exact"
     if ViT.PROJECTION in shared:
         weight = shared[ViT.PROJECTION].flatten(1).double()
         precision = "pruned" if pruned(weight) else grid(weight) or "exact"
         d, p = weight.shape
         free = n * min(n * batch, p)
-        if positions:
+        if ViT.POSITIONS in shared:
             rows = shared[ViT.POSITIONS][0, vit.prefix :].double()
             basis = torch.linalg.svd(rows, full_matrices=False).Vh
             size = torch.linalg.svdvals(weight - basis.T @ (basis @ weight))
@@ -63,7 +60,6 @@ def probe(seen: Observation) -> Probe:
     protocol = seen.protocol
     return Probe(
         batch,
-        positions,
         masked,
         hidden,
         free,

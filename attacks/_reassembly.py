@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Generator
 
 from privbench.attacks._assembly import assemble
+from privbench.attacks._pixels import rounded
 from privbench.attacks._reading import mask
 from privbench.attacks._seams import seams
 from privbench.observation import Observation
@@ -19,8 +20,6 @@ TRIALS, SURE = 50, 0.02
 """Throws of the defense's dice, and the least share of them that a patch counts as moved."""
 DOUBT = 0.1
 """Cost of any move, in units of a seam's logarithm."""
-LEVELS = 255
-"""Pictures come in 8 bits; what a closed form's rounding adds would blur flat seams."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,8 @@ def reassemble(
         def ticks(done: int, cost: float, before: int = index * steps) -> None:
             tick(before + done, total, cost)
 
-        fit = seams((LEVELS * patches).round() / LEVELS, vit.patch)
+        # what a closed form's rounding adds would blur flat seams
+        fit = seams(rounded(patches), vit.patch)
         layout, cost = assemble(fit, stay.reshape(vit.grid, -1), dice, steps, ticks)
         order = torch.from_numpy(layout.ravel()).to(patches.device)
         pictures.append(join(patches[order][None], vit.patch))

@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from privbench.attacks._ambiguity import Ambiguity, ambiguity
 from privbench.attacks._completion import complete
 from privbench.attacks._levenberg import solve
+from privbench.attacks._pixels import LEVELS, rounded
 from privbench.attacks._reading import from_pictures, mask
 from privbench.attacks._tokens import TokenEquations
 from privbench.observation import Observation
@@ -34,7 +35,6 @@ NEAR = 0.3
 """The same below which they may be one, if their midpoint is a root as well."""
 SHARPER = 0.5
 """Roots are looked at again when what passes for noise has shrunk by this factor."""
-LEVELS = 255
 SNAPS = 30
 """Projections onto the grid of pixels."""
 MET = 0.05
@@ -278,7 +278,7 @@ class Search:
         a, off = self.a, self.a.new_zeros(len(self.a))
         for _ in range(SNAPS):
             pixels = join(self.open.patches(a)[None], self.vit.patch) * std + mean
-            near = (LEVELS * pixels).round() / LEVELS
+            near = rounded(pixels)
             off = cut(LEVELS * (near - pixels), self.vit.patch)[0].square().mean(1).sqrt()
             a = self.open.coordinates(cut((near - mean) / std, self.vit.patch)[0])
         met = off < MET

@@ -32,7 +32,7 @@ class Member:
     @property
     def label(self) -> str:
         """The name, told apart from the same attack in a higher tier."""
-        return self.name if not self.settings else f"{self.name}+"
+        return self.name if not self.settings else f"{self.name}/{self.tier}"
 
 
 def _open(one: Probe) -> bool:

@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from privbench.attacks._local import LocalModel
 from privbench.attacks._matching import relative
+from privbench.attacks._pixels import LEVELS, rounded
 from privbench.attacks._reading import from_pictures, labels, mask
 from privbench.errors import NotGranted
 from privbench.observation import Observation
@@ -22,7 +23,6 @@ PROVED = 1e-10
 SHARPER = 100.0
 """Factor by which a step of the grid in one pixel has to be farther away than the picture."""
 NEIGHBORS = 3
-LEVELS = 255
 
 
 @dataclass(frozen=True)
@@ -84,18 +84,18 @@ class Verdict:
         only then does the gradient tell neighbors apart. What the model does not see, as the
         order of masked patches, stays unproved.
         """
-        rounded = (LEVELS * images).round() / LEVELS
-        here = self.distance(rounded, known)
+        picture = rounded(images)
+        here = self.distance(picture, known)
         if here.floor > 0 or here.apart > PROVED:
             return None
         for _ in range(NEIGHBORS):
-            beside = rounded.clone().flatten()
+            beside = picture.clone().flatten()
             at = int(torch.randint(beside.numel(), (), generator=self.dice))
             beside[at] += (1 if beside[at] < 0.5 else -1) / LEVELS
-            there = self.distance(beside.view_as(rounded), known).apart
+            there = self.distance(beside.view_as(picture), known).apart
             if there <= SHARPER * here.apart:
                 return None
-        return rounded
+        return picture
 
     def _protected(self, tensors: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         update = Update(tensors, self.seen.update.withheld)

@@ -6,18 +6,18 @@ proves it without the truth and stops. An adversarial example certifies itself, 
 seldom does: so all candidates go along, and the scorer tells what the best of them was worth.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Generator
 
-from privbench.attack import Attack, Tick
+from privbench.attack import Attack, Tick, check
 from privbench.attacks._probe import Probe, probe
 from privbench.attacks._reassembly import moves, reassemble
 from privbench.attacks._tiers import VERSION, Member, Tier, members
 from privbench.attacks._verdict import Distance, Verdict
-from privbench.component import find, make
+from privbench.component import make
 from privbench.errors import PrivbenchError
 from privbench.observation import Observation
 from privbench.threat import Images, Reconstruction
@@ -117,11 +117,10 @@ def _try(
     member: Member, seen: Observation, rng: Generator, tick: _Watched, notes: list[str]
 ) -> Reconstruction | None:
     """Run a member; None where the update or the model is not for it, or where it fails."""
-    kind = find(Attack, member.name)
-    if kind.reads - frozenset(seen.update.tensors) or kind.needs - seen.knows:
-        return None
     try:
-        return make(Attack, member.name, member.settings).reconstruct(seen, rng, tick)
+        attack = make(Attack, member.name, member.settings)
+        check(attack, member.name, seen.knows, seen.update.tensors)
+        return attack.reconstruct(seen, rng, tick)
     except PrivbenchError:  # its own refusal, in a sentence for those who asked for it alone
         return None
     except Exception as error:
@@ -137,20 +136,9 @@ def _judged(verdict: Verdict, name: str, answer: Reconstruction) -> Candidate:
     if distance.at_floor and distance.floor == 0:
         proved = verdict.proof(answer.images, known)
         if proved is not None:
-            sure = _with(answer, proved)
+            sure = replace(answer, images=proved)
             return Candidate(name, sure, verdict.distance(proved, known), proved=True)
     return Candidate(name, answer, distance)
-
-
-def _with(answer: Reconstruction, images: Images) -> Reconstruction:
-    return Reconstruction(
-        images,
-        answer.objective,
-        answer.labels,
-        answer.gradient_calls,
-        answer.report,
-        answer.warnings,
-    )
 
 
 def _doubts(met: list[Candidate], best: Candidate, found: Probe) -> list[str]:

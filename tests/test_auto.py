@@ -36,6 +36,7 @@ def test_every_member_can_be_made():
             make(Attack, member.name, member.settings)
     named = [one.label for _, stage in STAGES for one in stage]
     assert "auto" not in named
+    assert len(set(named)) == len(named)
 
 
 @pytest.mark.parametrize(("low", "high"), list(pairwise(TIERS)))

@@ -1,9 +1,12 @@
 """Formulas that several metrics share."""
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from privbench.patches import cut
 from privbench.threat import Images
 
 CAP = 100.0  # dB: an error below what float32 resolves
@@ -17,3 +20,10 @@ def squared_error(found: Images, truth: Images) -> Float[Tensor, " b"]:
 def decibels(mse: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
     """PSNR of a mean squared error, peak 1, at most the cap."""
     return (-10 * torch.log10(mse)).clamp(max=CAP)
+
+
+def patch_pairs(
+    found: Images, truth: Images, patch: int
+) -> Iterator[tuple[Float[Tensor, "n p"], Float[Tensor, "n p"]]]:
+    """Patches of each image and of its truth, after clamping both to [0, 1]."""
+    return zip(cut(found.clamp(0, 1), patch), cut(truth.clamp(0, 1), patch), strict=True)

@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from privbench.metric import Metric, Target
-from privbench.patches import cut
+from privbench.metrics._formulas import patch_pairs
 from privbench.threat import Images
 
 ALIKE = 1e-4
@@ -32,9 +32,7 @@ class Placed(Metric):
 
     def score(self, found: Images, target: Target) -> Float[Tensor, " b"]:
         """Score each image of a batch."""
-        ours = cut(found.clamp(0, 1), target.patch)
-        theirs = cut(target.images.clamp(0, 1), target.patch)
-        pairs = zip(ours, theirs, strict=True)
+        pairs = patch_pairs(found, target.images, target.patch)
         return torch.stack([_share(a, b) for a, b in pairs])
 
 

@@ -7,9 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from privbench.metric import Metric, Target
-from privbench.metrics._formulas import CAP, decibels
+from privbench.metrics._formulas import CAP, decibels, patch_pairs
 from privbench.metrics.psnr_matched import matched_error
-from privbench.patches import cut
 from privbench.threat import Images
 
 
@@ -34,6 +33,5 @@ class MaskedPSNR(Metric):
     def score(self, found: Images, target: Target) -> Float[Tensor, " b"]:
         """Score each image of a batch."""
         assert target.mask is not None
-        ours, theirs = (cut(one.clamp(0, 1), target.patch) for one in (found, target.fed))
-        rows = zip(ours, theirs, target.mask, strict=True)
-        return decibels(torch.stack([matched_error(a[mask], b[mask]) for a, b, mask in rows]))
+        rows = zip(patch_pairs(found, target.fed, target.patch), target.mask, strict=True)
+        return decibels(torch.stack([matched_error(a[hid], b[hid]) for (a, b), hid in rows]))

@@ -8,8 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from privbench.metric import Metric, Target
-from privbench.metrics._formulas import CAP, decibels
-from privbench.patches import cut
+from privbench.metrics._formulas import CAP, decibels, patch_pairs
 from privbench.threat import Images
 
 
@@ -26,11 +25,7 @@ class MatchedPSNR(Metric):
 
     def score(self, found: Images, target: Target) -> Float[Tensor, " b"]:
         """Score each image of a batch."""
-        pairs = zip(
-            cut(found.clamp(0, 1), target.patch),
-            cut(target.images.clamp(0, 1), target.patch),
-            strict=True,
-        )
+        pairs = patch_pairs(found, target.images, target.patch)
         return decibels(torch.stack([matched_error(ours, theirs) for ours, theirs in pairs]))
 
 

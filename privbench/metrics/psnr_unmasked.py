@@ -7,8 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from privbench.metric import Metric, Target
-from privbench.metrics._formulas import CAP, decibels
-from privbench.patches import cut
+from privbench.metrics._formulas import CAP, decibels, patch_pairs
 from privbench.threat import Images
 
 
@@ -29,6 +28,5 @@ class UnmaskedPSNR(Metric):
     def score(self, found: Images, target: Target) -> Float[Tensor, " b"]:
         """Score each image of a batch."""
         assert target.mask is not None
-        ours, theirs = (cut(one.clamp(0, 1), target.patch) for one in (found, target.fed))
-        rows = zip((ours - theirs).square().mean(2), target.mask, strict=True)
-        return decibels(torch.stack([errors[~mask].mean() for errors, mask in rows]))
+        rows = zip(patch_pairs(found, target.fed, target.patch), ~target.mask, strict=True)
+        return decibels(torch.stack([(a - b)[kept].square().mean() for (a, b), kept in rows]))
