@@ -103,7 +103,7 @@ MISTAKES = {
     "--weights ini": "There is no weights file 'ini'. Name a safetensors file, or use",
     "--weights TMP/torn.safetensors": "cannot be read as safetensors",
     "--weights TMP/other.safetensors": "belongs to another model than vit_vanilla: ",
-    "--model vit_nope --weights trained": "No trained weights come with vit_nope yet. Use `--weig",
+    "--model vit_wide --weights trained": "No trained weights come with vit_wide yet. Use `--weig",
     # devices and folders
     "--device cuda": "This computer has no CUDA device. Use --device cpu, or leave --device out.",
     "--device tpu": "No device is called 'tpu'. Did you mean 'cpu'? Known: auto, cpu, cuda.",
