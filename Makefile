@@ -16,6 +16,7 @@ test-slow: .venv/.ready
 bench: .venv/.ready
 	$(BIN)/python -m tests.bench.speed
 	$(BIN)/python -m tests.bench.matching
+	$(BIN)/python -m tests.bench.corruptions
 
 check: .venv/.ready
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from privbench import cli_victims
+from privbench import cli_utility, cli_victims
 from privbench.errors import PrivbenchError
 from privbench.terminal import Names, Out, Weights, console, split_names
 
@@ -31,6 +31,7 @@ app = typer.Typer(
 )
 
 cli_victims.register(app)
+cli_utility.register(app)
 
 STOPPED = 130
 """Exit code that typer makes of Ctrl-C."""

@@ -1,4 +1,4 @@
-"""The command line's victims: train them, measure them."""
+"""The command line's victims: train them, take over weights, study them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,6 @@ from privbench.terminal import Names, Out, Weights, console, split_names
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command()(train)
-    app.command("eval")(eval_)
     app.command("import-weights")(import_weights)
     studies = typer.Typer(no_args_is_help=True, help="Look into victims' weights.")
     studies.command("pe")(study_pe)
@@ -80,65 +79,6 @@ def train(
     screen.print(f"Weights: {path}", soft_wrap=True)
     screen.print(f"Log: {folder / 'log.csv'}", soft_wrap=True)
     screen.print(f"Attack them: privbench run --attack gradinv --model {model} --weights {path}")
-
-
-def eval_(
-    model: Annotated[list[str], typer.Option(help="Victims; repeat it, or separate by commas.")],
-    eval_: Annotated[
-        Names,
-        typer.Option(
-            "--eval", help="accuracy, shuffled, consistency. \\[default: all]", metavar="NAME"
-        ),
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Labelled pictures. \\[default: the victim's own]")
-    ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(help="Folder that holds the data set.", metavar="PATH")
-    ] = None,
-    images: Annotated[
-        int | None, typer.Option(help="A fixed part of so many. \\[default: all]", metavar="N")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of masks and permutations.", min=0)] = 0,
-    set_: Annotated[
-        Names,
-        typer.Option(
-            "--set", help="eval.ratios=[0.5]; also model., dataset. Repeat it.", metavar="KEY=VALUE"
-        ),
-    ] = None,
-    weights: Weights = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    out: Out = Path("results"),
-) -> None:
-    """Measure accuracy, also under shuffled patches, and consistency; write records and table."""
-    screen = console()
-    with screen.status("loading"):
-        from privbench.console import Passes, utility_board
-        from privbench.evaluator import evaluate
-        from privbench.shuffled_figure import draw
-        from privbench.store import write
-        from privbench.utility_table import utility_table
-    passes = Passes(screen)
-    with passes.bar:
-        records = evaluate(
-            split_names(model),
-            split_names(eval_),
-            dataset,
-            data_root,
-            set_ or [],
-            images=images,
-            seed=seed,
-            weights=weights,
-            device=device,
-            out=out,
-            report=passes.report,
-        )
-    table = utility_table(records)
-    screen.print(utility_board(table))
-    screen.print(f"Table of all results: {out / 'accuracy.csv'}", soft_wrap=True)
-    if (picture := draw(table)) is not None:
-        write(out / "shuffled.png", picture)
-        screen.print(f"Figure: {out / 'shuffled.png'}", soft_wrap=True)
 
 
 def study_pe(

@@ -222,6 +222,54 @@ def utility_board(table: "pd.DataFrame") -> Table:
     return drawn
 
 
+def robustness_board(table: "pd.DataFrame") -> Table:
+    """Robustness for a terminal: means only, the CSV file has the rest."""
+    drawn = Table(
+        title="Robustness: shares and errors in percent; intervals are in the table",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    found = [str(name) for name in table.columns if f"{name}_lo" in table.columns]
+    found = [name for name in found if not name.endswith("_released")]
+    for heading in ("model", "weights", "defense"):
+        drawn.add_column(heading, overflow="fold", min_width=8)
+    for name in found:
+        drawn.add_column(SHORT.get(name, name).replace("_", " "), justify="right")
+    for row in table.to_dict("records"):
+        percent = [name for name in found if _is_percent(name)]
+        scores = [
+            _number(row, name, 1) if name in percent else _figure(row, name) for name in found
+        ]
+        drawn.add_row(str(row["model"]), str(row["weights"]), str(row["defense"]), *scores)
+    return drawn
+
+
+def comparison_board(table: "pd.DataFrame", first: str, second: str) -> Table:
+    """Paired differences for a terminal."""
+    drawn = Table(
+        title=f"{first} minus {second}: 95 % intervals, p by sign flips, Holm over the table",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        pad_edge=False,
+    )
+    drawn.add_column("measure", overflow="fold")
+    for heading in ("n", first, second, "difference", "interval", "p", "p (Holm)"):
+        drawn.add_column(heading, justify="right")
+    for row in table.to_dict("records"):
+        means = (_number(row, key, 4) for key in ("first", "second", "difference"))
+        interval = f"{_number(row, 'lo', 4)} to {_number(row, 'hi', 4)}"
+        ps = (_number(row, key, 4) for key in ("p", "p_holm"))
+        drawn.add_row(str(row["measure"]), f"{row['n']:,}", *means, interval, *ps)
+    return drawn
+
+
+def _is_percent(name: str) -> bool:
+    """Say whether a column of the table of robustness is in percent already."""
+    return name.endswith("_error") or "_mCE_" in name
+
+
 def positions_board(table: "pd.DataFrame") -> Table:
     """Study of position tables for a terminal; the CSV file has the rest."""
     drawn = Table(

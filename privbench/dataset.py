@@ -37,6 +37,10 @@ class Dataset(Component, ABC):
         """Return the names of the classes by label; none where only numbers are known."""
         return []
 
+    def columns(self) -> list[int] | None:
+        """Return the labels among which a model's answer is chosen; None for all of them."""
+        return None
+
     def labelled(self) -> bool:
         """Say whether labels mean anything; training and accuracy need that."""
         return True

@@ -42,6 +42,10 @@ class BadData(PrivbenchError, ValueError):
     """A picture, a label file or a folder cannot be used."""
 
 
+class Unreadable(BadData):
+    """One picture cannot be decoded; others may be fine."""
+
+
 class BadWeights(PrivbenchError, ValueError):
     """A weights file cannot be read or belongs to another model."""
 

@@ -1,8 +1,9 @@
-"""Intervals for means."""
+"""Intervals for means, and tests of paired differences."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 RESAMPLES = 10_000
 
@@ -40,3 +41,81 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
         rng=np.random.default_rng(0),
     ).confidence_interval
     return float(array.mean()), float(found.low), float(found.high)
+
+
+def with_intervals(
+    found: Mapping[str, float], drawn: Sequence[Mapping[str, float]]
+) -> dict[str, tuple[float, float, float]]:
+    """Return each figure with the 95 % percentile interval of its bootstrap values, NaN of none."""
+
+    def end(name: str, percent: float) -> float:
+        return float(np.percentile([one[name] for one in drawn], percent)) if drawn else np.nan
+
+    return {name: (value, end(name, 2.5), end(name, 97.5)) for name, value in found.items()}
+
+
+def sign_flip(differences: Sequence[float]) -> float:
+    """Two-sided p that paired differences have mean zero, by flipping signs at random.
+
+    Exact where there are few enough; else from 9,999 draws, at least 1e-4. NaN without pairs.
+    """
+    array = np.asarray(differences, dtype=float)
+    if not len(array):
+        return float("nan")
+    moved = array[array != 0]  # a zero stays zero whatever its sign
+    if not len(moved):
+        return 1.0
+    from scipy.stats import permutation_test
+
+    found = permutation_test(
+        (moved,),
+        np.sum,
+        permutation_type="samples",
+        n_resamples=RESAMPLES - 1,
+        batch=100,
+        vectorized=True,
+        rng=np.random.default_rng(0),
+    )
+    return float(found.pvalue)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p values, in the order given; NaN stays NaN and does not count.
+
+    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    array = np.asarray(values, dtype=float)
+    adjusted = np.full(len(array), np.nan)
+    known = np.flatnonzero(~np.isnan(array))
+    order = known[np.argsort(array[known], kind="stable")]
+    steps = array[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1) if len(order) else steps
+    return adjusted.tolist()
+
+
+Strata = Sequence[NDArray[np.float64]]
+"""Columns by picture, shape (n, k) each: pictures are drawn and swapped within their stratum."""
+
+
+def paired_statistic(
+    first: Strata, second: Strata, statistic: Callable[[Strata], float]
+) -> tuple[float, float, float, float]:
+    """Difference of a statistic on the same pictures: value, 95 % bootstrap interval, p.
+
+    Two-sided p by swapping, picture by picture, which of the two gave which answer.
+    """
+    rng, rounds = np.random.default_rng(0), RESAMPLES // 10
+    value = statistic(first) - statistic(second)
+    drawn, swapped = [], []
+    for _ in range(rounds):
+        rows = [rng.integers(len(one), size=len(one)) for one in first]
+        a, b = ([one[r] for one, r in zip(both, rows, strict=True)] for both in (first, second))
+        drawn.append(statistic(a) - statistic(b))
+        sides = [rng.integers(2, size=(len(one), 1)).astype(bool) for one in first]
+        pairs = list(zip(first, second, sides, strict=True))
+        a, b = ([np.where(s, x, y) for x, y, s in pairs], [np.where(s, y, x) for x, y, s in pairs])
+        swapped.append(abs(statistic(a) - statistic(b)))
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    beyond = int((np.array(swapped) >= abs(value) * (1 - 1e-12)).sum())
+    return value, float(low), float(high), (1 + beyond) / (1 + rounds)

@@ -12,6 +12,8 @@ from privbench.case import SCHEMA, Part, finite, seal, unseal
 from privbench.store import write
 
 DIGITS = 6
+TESTS = {"corruption", "pictures", "side"}
+"""Keys of a condition that make a pass one of robustness, whose figures are no mere means."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class UtilityCase:
     """Of all pixels and labels."""
     seed: int
 
+    @property
+    def tests_robustness(self) -> bool:
+        """Whether it belongs in the table of robustness rather than in that of accuracy."""
+        return bool(TESTS & self.condition.keys())
+
     @cached_property
     def key(self) -> str:
         """Content hash of all that decides the answer; labels decide nothing."""
@@ -49,6 +56,7 @@ class UtilityRecord:
     values: Mapping[str, list[float | None]]
     seconds: float
     environment: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return text that `from_json` reads, each number to six significant digits."""
@@ -66,6 +74,7 @@ class UtilityRecord:
         key, case = content.pop("key"), content.pop("case")
         for name in ("model", "evaluation", "dataset"):
             case[name] = Part(**case[name])
+        content["warnings"] = tuple(content.get("warnings", ()))
         record = cls(case=UtilityCase(**case), **content)
         if record.case.key != key:
             raise ValueError("a record whose key does not fit its content")

@@ -21,11 +21,13 @@ def utility_table(records: Iterable[UtilityRecord]) -> pd.DataFrame:
     """Return a row per victim, pictures and seed, with a mean per column that was measured.
 
     Beside each mean its 95 % interval (_lo, _hi): Wilson's for a share, a bootstrap over images
-    else; `_n` where not all pictures count. Empty means not measured, never filled in.
+    else; `_n` where not all pictures count. Empty means not measured, never filled in. Tests of
+    robustness have a table of their own.
     """
     groups: dict[Key, list[UtilityRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda record: record.case.key):
-        groups[_key(record)].append(record)
+        if not record.case.tests_robustness:
+            groups[_key(record)].append(record)
     rows = []
     for key in sorted(groups, key=str):
         row = dict(zip(KEYS, key, strict=False))  # the pictures' hash stays out of the table

@@ -123,6 +123,11 @@ def _pretrained(name: str, preset: Preset) -> str:
             f"There are no pretrained weights for {name}, only for timm:NAME and "
             f"{', '.join(known)}. Choose one of these, or name a file with `--weights FILE`."
         )
+    return available(source)
+
+
+def available(source: str) -> str:
+    """Return the name of a timm model that has published weights; raises BadWeights."""
     if not timm.is_model_pretrained(source):
         raise BadWeights(
             f"timm publishes no weights for {source}. Use `--weights init`, or name a safetensors "

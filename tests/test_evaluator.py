@@ -3,7 +3,9 @@
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,15 +13,18 @@ from PIL import Image
 from torch import Tensor
 
 from privbench import evaluator
+from privbench.classifier import Classifier, open_classifier
 from privbench.client import generator
-from privbench.component import find, make, names
+from privbench.component import make, names
 from privbench.evaluation import Evaluation
 from privbench.evaluator import evaluate
+from privbench.observation import PublicModel
 from privbench.patches import cut
 from privbench.puzzle import blockwise_draw, moved
 from privbench.shuffled_figure import draw
 from privbench.stats import share_interval
 from privbench.utility import UtilityRecord, UtilityStore
+from privbench.utility_plan import Request
 from privbench.utility_table import KEYS, utility_table
 from tests.commands import caller
 
@@ -33,31 +38,39 @@ def quiet(*_):
 def measure(
     out, *models, evals=(), images: int | None = 20, assignments=("model.depth=1",), **more
 ):
-    options = {"seed": 0, "weights": "init", "device": "cpu", "report": quiet} | more
-    return evaluate(
-        models or ("vit_mjp",), evals, None, None, assignments, images=images, out=out, **options
+    report = more.pop("report", quiet)
+    request = Request(
+        models=models or ("vit_mjp",),
+        evals=evals,
+        assignments=assignments,
+        images=images,
+        weights="init",
+        **more,
     )
+    return evaluate(request, "cpu", out, report)
 
 
 def dice(count, seed=0):
     return [generator("test", seed, place) for place in range(count)]
 
 
-class Sure:
-    """Answers with the class that a picture's first pixel holds."""
-
-    def __init__(self, classes=10):
-        self.classes = classes
-
-    def logits(self, images: Tensor) -> Tensor:
-        wanted = (images[:, 0, 0, 0] * 255).round().long()
-        return torch.nn.functional.one_hot(wanted, self.classes).float()
+def opened(name: str, **settings: Any) -> Classifier:
+    return open_classifier(name, {"depth": 2} | settings, "init", torch.device("cpu"))
 
 
-def test_accuracy_counts_right_answers(victim, monkeypatch):
-    model, sure = victim("vit_vanilla").model, Sure()
-    monkeypatch.setattr(type(model.vit), "head", lambda _, images: sure.logits(images))
-    monkeypatch.setattr(type(model.vit), "encode", lambda _, images, __: images)
+def public_of(model: Classifier) -> PublicModel:
+    assert model.public is not None
+    return model.public
+
+
+def sure(images: Tensor) -> Tensor:
+    """Answer with the class that a picture's first pixel holds."""
+    wanted = (images[:, 0, 0, 0] * 255).round().long()
+    return torch.nn.functional.one_hot(wanted, 10).float()
+
+
+def test_accuracy_counts_right_answers():
+    model = replace(opened("vit_vanilla"), network=sure)
     images = torch.zeros(6, 3, 32, 32)
     images[:, 0, 0, 0] = torch.tensor([0, 1, 2, 3, 4, 5]) / 255
     labels = torch.tensor([0, 1, 2, 9, 0, 0])
@@ -68,11 +81,12 @@ def test_accuracy_counts_right_answers(victim, monkeypatch):
 
 
 @pytest.mark.parametrize("model", ["vit_vanilla", "vit_mjp", "vit_pps", "vit_sincos"])
-def test_shuffled_pictures_meet_the_victims_own_rule(victim, pictures, model):
-    public = victim(model, init_seed=1).model
+def test_shuffled_pictures_meet_the_victims_own_rule(pictures, model):
+    classifier = opened(model, init_seed=1)
+    public = public_of(classifier)
     images, labels = pictures(5)
     evaluation = make(Evaluation, "shuffled", {})
-    found = evaluation.measure(public, images, labels, {"ratio": 0.5}, dice(5))
+    found = evaluation.measure(classifier, images, labels, {"ratio": 0.5}, dice(5))
     draw = blockwise_draw(8, 0.5, dice(5))
     assert found["treated_0.5"].tolist() == draw.mask.float().mean(1).tolist()
     table = public.vit.positions.expand(5, -1, -1).clone()
@@ -93,22 +107,23 @@ def test_a_shuffle_moves_treated_patches_only(pictures):
         assert sorted(one[mask].sum(1).tolist()) == sorted(other[mask].sum(1).tolist())
 
 
-def test_consistency_is_perfect_where_nothing_moves(victim, pictures):
+def test_consistency_is_perfect_where_nothing_moves(pictures):
     images, labels = pictures(8)
     flat = torch.full_like(images, 0.3)  # a puzzle of one color is solved
     found = make(Evaluation, "consistency", {}).measure(
-        victim("vit_vanilla").model, flat, labels, {}, dice(8)
+        opened("vit_vanilla"), flat, labels, {}, dice(8)
     )
     assert found["feature_distance"].max() < 1e-4
     assert found["agreement"].tolist() == [1.0] * 8
     assert found["kl"].abs().max() < 1e-6
 
 
-def test_consistency_against_an_independent_calculation(victim, pictures):
-    model = victim("vit_mjp", init_seed=3).model
+def test_consistency_against_an_independent_calculation(pictures):
+    classifier = opened("vit_mjp", init_seed=3)
+    model = public_of(classifier)
     images, labels = pictures(6)
     with torch.no_grad():
-        found = make(Evaluation, "consistency", {}).measure(model, images, labels, {}, dice(6))
+        found = make(Evaluation, "consistency", {}).measure(classifier, images, labels, {}, dice(6))
         draw = blockwise_draw(8, 0.5, dice(6))
         table = model.defense.positions(model.vit, draw)
         seen: list[Tensor] = []
@@ -232,18 +247,19 @@ def test_wilson_against_the_formula():
 
 
 @pytest.mark.parametrize("name", EVALS)
-def test_every_evaluation_gives_a_number_per_picture(victim, pictures, name):
+def test_every_evaluation_gives_a_number_per_picture(pictures, name):
     evaluation = make(Evaluation, name, {})
-    model = victim("vit_mjp").model
+    model = opened("vit_mjp")
+    vit = public_of(model).vit
     images, labels = pictures(3)
-    before = {key: t.clone() for key, t in model.vit.state_dict().items()}
+    before = {key: t.clone() for key, t in vit.state_dict().items()}
     for condition in evaluation.conditions():
         with torch.no_grad():
             found = evaluation.measure(model, images, labels, condition, dice(3))
         assert found
         assert all(values.shape == (3,) for values in found.values())
-    assert all(torch.equal(before[key], t) for key, t in model.vit.state_dict().items())
-    assert not find(Evaluation, name).passes or hasattr(evaluation, evaluation.passes)
+    assert all(torch.equal(before[key], t) for key, t in vit.state_dict().items())
+    assert set(evaluation.passes) <= set(evaluation.settings())
 
 
 def test_the_command_prints_a_table_and_writes_it(tmp_path, monkeypatch, capsys):

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from privbench.errors import BadData
+from privbench.errors import BadData, Unreadable
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "GIF")  # no format that starts another program
 SMALLEST = 8
@@ -48,13 +48,15 @@ def decode(source: Traversable, name: str) -> Image.Image:
             image.load()
             return image
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise BadData(
+        raise Unreadable(
             f"'{name}' has more than {Image.MAX_IMAGE_PIXELS:,} pixels, too many to open safely. "
             "Make it smaller first."
         ) from None
     except Exception as error:  # decoders raise anything, from OSError to struct.error
         reason = getattr(error, "strerror", None) or "it is truncated or not a picture"
-        raise BadData(f"'{name}' cannot be read: {reason}. Replace it or take it away.") from None
+        raise Unreadable(
+            f"'{name}' cannot be read: {reason}. Replace it or take it away."
+        ) from None
 
 
 def square(image: Image.Image, side: int) -> Image.Image:

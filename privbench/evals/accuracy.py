@@ -1,10 +1,12 @@
 """Accuracy on pictures as they are."""
 
+from typing import ClassVar
+
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
+from privbench.classifier import Classifier
 from privbench.evaluation import Condition, Evaluation
-from privbench.observation import PublicModel
 from privbench.threat import Images
 
 FEW = 5
@@ -13,19 +15,21 @@ FEW = 5
 class Accuracy(Evaluation):
     """Top-1 and top-5 accuracy, nothing moved or masked."""
 
+    standard: ClassVar[bool] = True
+
     def measure(
         self,
-        model: PublicModel,
+        model: Classifier,
         images: Images,
         labels: Int[Tensor, " b"],
         condition: Condition,
         dice: list[Generator],
     ) -> dict[str, Float[Tensor, " b"]]:
         """Return whether the label is the first answer, and among the first five."""
-        logits = model.defense.forward(model.vit, images, None)
+        logits = model.logits(images)
         order = logits.argsort(dim=1, descending=True, stable=True)
         right = order[:, :FEW] == labels[:, None]
         found = {"top1": right[:, 0].float()}
-        if model.vit.classes > FEW:
+        if logits.shape[1] > FEW:
             found["top5"] = right.any(1).float()
         return found

@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn.functional import kl_div, log_softmax
 
+from privbench.classifier import Classifier
 from privbench.evaluation import Condition, Evaluation
-from privbench.observation import PublicModel
 from privbench.puzzle import blockwise_draw, moved
 from privbench.threat import Images
 
@@ -22,24 +22,27 @@ class Consistency(Evaluation):
     """Distance of features, agreement of answers and KL divergence, plain against shuffled."""
 
     paper: ClassVar[str] = "arXiv:2205.12551"
+    standard: ClassVar[bool] = True
+    of_victims: ClassVar[bool] = True
     ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Nominal share of the patches that are shuffled."""
 
     def measure(
         self,
-        model: PublicModel,
+        model: Classifier,
         images: Images,
         labels: Int[Tensor, " b"],
         condition: Condition,
         dice: list[Generator],
     ) -> dict[str, Float[Tensor, " b"]]:
         """Return L2 distance of class features, equality of answers, KL in nats."""
-        vit = model.vit
+        assert model.public is not None
+        vit = model.public.vit
         draw = blockwise_draw(vit.grid, self.ratio, dice)
-        positions = model.defense.positions(vit, draw)
+        positions = model.public.defense.positions(vit, draw)
         plain = vit.encode(images, vit.positions)
         puzzled = vit.encode(moved(images, vit.patch, draw), positions)
-        first, second = vit.head(plain), vit.head(puzzled)
+        first, second = model.among(vit.head(plain)), model.among(vit.head(puzzled))
         agrees = (first.argmax(1) == second.argmax(1)).float()
         right = first.argmax(1) == labels
         logs = log_softmax(second, 1), log_softmax(first, 1)

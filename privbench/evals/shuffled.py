@@ -6,8 +6,8 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Generator, Tensor
 
+from privbench.classifier import Classifier
 from privbench.evaluation import Condition, Evaluation
-from privbench.observation import PublicModel
 from privbench.puzzle import blockwise_draw, moved
 from privbench.threat import Images
 
@@ -18,7 +18,9 @@ class Shuffled(Evaluation):
     """Top-1 accuracy with a block-wise share of the patches shuffled, by ratio."""
 
     paper: ClassVar[str] = "arXiv:2205.12551"
-    passes: ClassVar[str] = "ratios"
+    standard: ClassVar[bool] = True
+    of_victims: ClassVar[bool] = True
+    passes: ClassVar[tuple[str, ...]] = ("ratios",)
     ratios: Annotated[tuple[Ratio, ...], Field(min_length=1)] = (0.1, 0.3, 0.5, 0.7, 0.9)
     """Nominal shares of the patches."""
 
@@ -28,7 +30,7 @@ class Shuffled(Evaluation):
 
     def measure(
         self,
-        model: PublicModel,
+        model: Classifier,
         images: Images,
         labels: Int[Tensor, " b"],
         condition: Condition,
@@ -39,9 +41,11 @@ class Shuffled(Evaluation):
         The positions are the victim's own rule: an unknown embedding on the treated patches
         where it has one, the ordinary table where it has none.
         """
-        vit, ratio = model.vit, float(condition["ratio"])
+        assert model.public is not None
+        vit, ratio = model.public.vit, float(condition["ratio"])
         draw = blockwise_draw(vit.grid, ratio, dice)
-        logits = vit(moved(images, vit.patch, draw), model.defense.positions(vit, draw))
+        positions = model.public.defense.positions(vit, draw)
+        logits = model.among(vit(moved(images, vit.patch, draw), positions))
         return {
             f"shuffled_{ratio:g}": (logits.argmax(1) == labels).float(),
             f"treated_{ratio:g}": draw.mask.float().mean(1),
