@@ -15,6 +15,7 @@ from torchvision.datasets import CIFAR10
 from privbench.component import make, names
 from privbench.dataset import Dataset
 from privbench.errors import BadData, BadSetting, PrivbenchError
+from tests.released import prepared
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 TABLE = "file,label\na/0.png,3\nb/0.jpg,4\nroot.png,1\n"
@@ -40,29 +41,45 @@ def album(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture(params=names("datasets"))
-def shelf(request: pytest.FixtureRequest, album: Path) -> Dataset:
-    return make(Dataset, request.param, {"root": album} if request.param == "folder" else {})
+Shelf = tuple[Dataset, int, int]
+"""A data set, and the side and the classes of a victim that it suits."""
 
 
-def test_pictures_and_labels_are_in_range(shelf: Dataset) -> None:
-    images, labels = shelf.load(range(len(shelf)), 32, 10)
-    assert images.shape == (len(shelf), 3, 32, 32)
+@pytest.fixture(params=names("datasets"), scope="module")
+def shelf(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    root = tmp_path_factory.mktemp(request.param)
+    if request.param == "folder":
+        picture(root / "a" / "0.png", 60, 40)
+        return make(Dataset, "folder", {"root": root}), 32, 10
+    settings, side, classes = prepared(request.param, root)
+    return make(Dataset, request.param, settings), side, classes
+
+
+def test_pictures_and_labels_are_in_range(shelf: Shelf) -> None:
+    data, side, classes = shelf
+    numbers = range(min(len(data), 4))
+    images, labels = data.load(numbers, side, classes)
+    assert images.shape == (len(numbers), 3, side, side)
     assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
     assert 0 <= images.min() < images.max() <= 1
-    assert set(labels.tolist()) <= set(range(10))
+    assert len(data.labels(classes)) == len(data)
+    assert labels.tolist() == data.labels(classes)[: len(numbers)]
+    assert set(data.labels(classes)) <= set(range(classes))
 
 
-def test_same_call_gives_same_bits(shelf: Dataset) -> None:
-    (first, _), state = shelf.load([0], 32, 10), torch.get_rng_state()
-    assert torch.equal(shelf.load([0], 32, 10)[0], first)
+def test_same_call_gives_same_bits(shelf: Shelf) -> None:
+    data, side, classes = shelf
+    (first, _), state = data.load([0], side, classes), torch.get_rng_state()
+    assert torch.equal(data.load([0], side, classes)[0], first)
     assert torch.equal(torch.get_rng_state(), state)
+    assert data.listing() == data.listing()
 
 
 @pytest.mark.parametrize("index", [-1, 10**6])
-def test_number_beyond_is_refused(shelf: Dataset, index: int) -> None:
+def test_number_beyond_is_refused(shelf: Shelf, index: int) -> None:
+    data, side, classes = shelf
     with pytest.raises(BadData, match=rf"numbered 0 to \d+; {index} is not one of them\.$"):
-        shelf.load([index], 32, 10)
+        data.load([index], side, classes)
 
 
 def test_bundled_sample_is_the_one_its_table_describes() -> None:
