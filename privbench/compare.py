@@ -71,7 +71,7 @@ def _of(found: Mapping[Who, list[Task]], name: str, weights: str | None) -> list
 
 def _means(task: Task, other: Task) -> Iterator[dict[str, Any]]:
     """Yield figures that are means over pictures."""
-    pairs = list(_pairs(task, other))
+    pairs = sorted(_pairs(task, other), key=lambda pair: sorted(pair[0].case.condition.items()))
     for a, b in pairs:
         for name in a.values:
             if name in b.values and not name.startswith(NO_SCORES):

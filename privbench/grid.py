@@ -7,7 +7,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,10 @@ from privbench.strip import Pixels, read
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL import Image
 
 MOST_ROWS = 8
+WIDEST = 6  # victims beside each other
 LONGEST_NAME = 150
 TILE, GAP, CAPTION, MARGIN, NARROWEST = 1.2, 0.08, 0.36, 0.12, 4.5  # inches
 LEADING = 1.4 / 72  # inches between lines per point of font size
@@ -116,13 +118,57 @@ def _caption(scores: Scores, place: int) -> str:
 
 
 def draw(panels: Sequence[Panel], title: str) -> bytes:
-    """Render panels as a PNG."""
+    """Render panels as a PNG; many victims take a line for each model."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # a letter that the font lacks, as in a folder's name, is drawn as a box
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure(panels, title).savefig(buffer, format="png", metadata={"Software": None})
+        lines = _lines(panels)
+        if len(lines) == 1:
+            figure(lines[0], title).savefig(buffer, format="png", metadata={"Software": None})
+        else:
+            _stacked([figure(line, title) for line in lines]).save(buffer, format="png")
     return buffer.getvalue()
+
+
+def _lines(panels: Sequence[Panel]) -> list[list[Panel]]:
+    victims = dict.fromkeys(panel.victim for panel in panels if panel.victim)
+    if len(victims) <= WIDEST:
+        return [list(panels)]
+    lines: list[list[str]] = []
+    ordered = sorted(
+        victims, key=lambda victim: (_model(victim), not victim.endswith(" none"), victim)
+    )
+    for _, same in groupby(ordered, key=_model):
+        of_model = list(same)
+        lines += [of_model[at : at + WIDEST] for at in range(0, len(of_model), WIDEST)]
+    shared = [panel for panel in panels if not panel.victim]
+    return [
+        [*shared, *(panel for victim in line for panel in panels if panel.victim == victim)]
+        for line in lines
+    ]
+
+
+def _model(victim: str) -> str:
+    return victim.partition("\n")[0]
+
+
+def _stacked(figures: Sequence["Figure"]) -> "Image.Image":
+    """Put figures below each other."""
+    from PIL import Image
+
+    drawn = []
+    for one in figures:
+        one.savefig(part := io.BytesIO(), format="png")
+        drawn.append(Image.open(part).convert("RGB"))
+    whole = Image.new(
+        "RGB", (max(d.width for d in drawn), sum(d.height for d in drawn)), (255, 255, 255)
+    )
+    top = 0
+    for image in drawn:
+        whole.paste(image, (0, top))
+        top += image.height
+    return whole
 
 
 @dataclass

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from privbench import strip
-from privbench.grid import Panel, draw, figure, save
+from privbench.grid import Panel, _lines, draw, figure, save
 from privbench.store import Store
 from tests.commands import contents
 from tests.records import done, lost, part
@@ -111,6 +111,18 @@ def test_a_png_has_the_size_of_the_figure_and_no_trace_of_its_maker():
         assert min(picture.size) > 300
         assert "Software" not in picture.info
     assert draw(panels(2, ATTACKS[:2]), TITLE) == png
+
+
+def test_many_victims_take_a_line_for_each_model():
+    victims = [f"vit_{m}\ninit weights, defense {d}" for d in ("a", "none", "b") for m in "yxz"]
+    lines = _lines(panels(2, ATTACKS[:1], victims))
+    assert [[panel.victim for panel in line if panel.heading == "fed in"] for line in lines] == [
+        [f"vit_{m}\ninit weights, defense {d}" for d in ("none", "a", "b")] for m in "xyz"
+    ]
+    assert all(line[0].heading == "original" for line in lines)
+    with Image.open(io.BytesIO(draw(panels(2, ATTACKS[:1], victims), TITLE))) as whole:
+        assert whole.height > whole.width
+        assert whole.width < 2500
 
 
 def stored(tmp_path, *records):
