@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from privbench.attacks._reading import from_pictures, mask
+from privbench.attacks._reading import from_pictures, mask, placeless
 from privbench.observation import Observation
+from privbench.threat import Draw
 from privbench.vit import ViT
 
 UNKNOWN = "unknown_embed"
@@ -36,19 +37,20 @@ class Ambiguity:
         return (patches - self.origin) @ self.basis.T
 
 
-def ambiguity(seen: Observation) -> Ambiguity:
+def ambiguity(seen: Observation, draw: Draw | None = None) -> Ambiguity:
     """Solve what is linear: exact patches, or the affine space that each lies in.
 
     With the position gradient and m masked patches (their rows are zero): the unmasked ones up
     to the span of differences of masked ones, m - 1 directions, and the masked ones inside their
-    affine hull. Without the position gradient: the row space of G, if n is below p.
+    affine hull. Without the position gradient: the row space of G, if n is below p. The mask is
+    the one that the update shows, unless another draw is given.
     """
     vit, shared = seen.model.vit, from_pictures(seen)
     weight = shared[ViT.PROJECTION].flatten(1).double()  # d p
     n, (d, p) = vit.grid**2, weight.shape
-    draw = mask(seen)
+    draw = mask(seen) if draw is None else draw
     if ViT.POSITIONS not in shared:
-        return _without_positions(weight, n)
+        return Ambiguity(weight.new_zeros(n, p), _span(weight, n), placeless(seen, draw))
     masked = draw.mask[0] if draw is not None else torch.zeros(n, dtype=torch.bool)
     masked = masked.to(weight.device)
     rows = shared[ViT.POSITIONS][0, vit.prefix :].double()[~masked]  # u d
@@ -73,13 +75,11 @@ def ambiguity(seen: Observation) -> Ambiguity:
     return Ambiguity(origin, inside @ hull.T, masked)
 
 
-def _without_positions(weight: Float[Tensor, "d p"], n: int) -> Ambiguity:
+def _span(weight: Float[Tensor, "d p"], n: int) -> Float[Tensor, "k p"]:
     p = weight.shape[1]
-    basis = torch.eye(p).to(weight)
     if n < p:
-        basis = torch.linalg.svd(weight, full_matrices=False).Vh[:n]
-    masked = torch.zeros(n, dtype=torch.bool, device=weight.device)
-    return Ambiguity(weight.new_zeros(n, p), basis, masked)
+        return torch.linalg.svd(weight, full_matrices=False).Vh[:n]
+    return torch.eye(p).to(weight)
 
 
 def _solve(rows: Float[Tensor, "u d"], weight: Float[Tensor, "d q"]) -> Float[Tensor, "u q"]:

@@ -20,6 +20,8 @@ class Probe:
     batch: int
     masked: int
     """Rows of the position gradient that are zero, or as small as the update's noise."""
+    positions: bool
+    """Whether the position gradient is shared."""
     hidden: int
     """Rank of the embedding gradient beside the span of the token gradients: none for one plain
     picture, one for each masked patch, one for each further picture's patch."""
@@ -61,6 +63,7 @@ def probe(seen: Observation) -> Probe:
     return Probe(
         batch,
         masked,
+        ViT.POSITIONS in shared,
         hidden,
         free,
         precision,

@@ -49,6 +49,26 @@ def mask(seen: Observation) -> Draw | None:
     return Draw(zero, order)
 
 
+def placeless(seen: Observation, draw: Draw | None) -> Bool[Tensor, " n"]:
+    """Patches of the first picture whose position embedding another patch has as well.
+
+    They enter the model as a set: no gradient knows their order.
+    """
+    vit = seen.model.vit
+    rows = seen.model.defense.positions(vit, draw)[0, vit.prefix :].detach()
+    return (rows[:, None] == rows).all(2).sum(1) > 1
+
+
+def unknown(seen: Observation) -> Float[Tensor, "1 d"] | None:
+    """Position embedding of masked patches, where there is a mask that the update does not show."""
+    vit, defense = seen.model.vit, seen.model.defense
+    if "mask" not in defense.disclosed() or ViT.POSITIONS in seen.update.tensors:
+        return None
+    every = torch.ones(seen.shape[0], vit.grid**2, dtype=torch.bool, device=vit.mean.device)
+    order = torch.arange(every.shape[1], device=every.device).expand(every.shape)
+    return defense.positions(vit, Draw(every, order))[:1, vit.prefix].detach()
+
+
 def _empty(rows: Float[Tensor, "n d"]) -> Bool[Tensor, " n"]:
     """Rows that are zero, or nothing but the noise that somebody added to all of them.
 

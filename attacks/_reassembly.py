@@ -10,11 +10,11 @@ from torch import Generator
 
 from privbench.attacks._assembly import assemble
 from privbench.attacks._pixels import rounded
-from privbench.attacks._reading import mask
+from privbench.attacks._reading import mask, placeless
 from privbench.attacks._seams import seams
 from privbench.observation import Observation
 from privbench.patches import cut, join
-from privbench.threat import Images
+from privbench.threat import Draw, Images
 
 TRIALS, SURE = 50, 0.02
 """Throws of the defense's dice, and the least share of them that a patch counts as moved."""
@@ -50,15 +50,17 @@ def reassemble(
     rng: Generator,
     steps: int,
     tick: Callable[[int, int, float], None],
+    draw: Draw | None = None,
 ) -> Reassembled:
-    """Find the arrangement with the best seams; only masked cells move where they are known."""
+    """Find the arrangement with the best seams; only patches without a position move, if any."""
     vit, total = seen.model.vit, len(images) * steps
     dice = np.random.default_rng(int(torch.randint(2**62, (), generator=rng)))
-    odds, draw = moves(seen, rng), mask(seen)
+    odds, draw = moves(seen, rng), mask(seen) if draw is None else draw
+    loose = placeless(seen, draw).cpu().numpy()
     pictures, costs, moved = [], [], []
     for index, patches in enumerate(cut(images, vit.patch)):
-        if draw is not None:
-            stay = np.where(draw.mask[index].cpu().numpy(), DOUBT, np.inf)
+        if draw is not None or loose.any():
+            stay = np.where(loose, DOUBT, np.inf)
         elif odds.any():
             likely = odds.clip(SURE, 1 - SURE)
             stay = np.log((1 - likely) / likely).clip(min=0) + DOUBT

@@ -11,7 +11,7 @@ from privbench.attacks._matching import TokenRows, relative
 from privbench.attacks._reading import from_pictures, labels, mask
 from privbench.observation import Observation
 from privbench.patches import join
-from privbench.threat import Images
+from privbench.threat import Draw, Images
 from privbench.vit import ViT
 
 HISTORY = 100
@@ -26,9 +26,11 @@ class Restricted:
     the tensors beside them, and all others without them, by relative squared distance.
     """
 
-    def __init__(self, seen: Observation, open_: Ambiguity) -> None:
+    def __init__(self, seen: Observation, open_: Ambiguity, draw: Draw | None = None) -> None:
         self.seen, self.open = seen, open_
-        self.labels, self.draw, self.calls = labels(seen), mask(seen), 0
+        self.labels, self.draw, self.calls = labels(seen), draw, 0
+        if draw is None:
+            self.draw = mask(seen)
         shared, prefix = from_pictures(seen), seen.model.vit.prefix
         near = {n: shared[n] for n in (ViT.PROJECTION, UNKNOWN) if n in shared}
         if ViT.POSITIONS in shared:
@@ -105,17 +107,18 @@ class Restricted:
         candidates: Float[Tensor, "c k"],
         evaluations: int,
     ) -> Float[Tensor, "n k"]:
-        """Seat by seat, put the candidate that brings the gradients nearest; at most twice over.
+        """Put the candidates that bring the gradients nearest, first alike, then seat by seat.
 
-        Equal patches are one root, so a root that is found may be wanted again. Seats for which
-        the evaluations do not suffice get the candidates' mean.
+        Equal patches are one root, so a root that is found may be wanted again, and often, as
+        ground of one color. The seats are gone through at most twice over, as far as the
+        evaluations suffice.
         """
         a = a.clone()
-        a[seats] = candidates.mean(0)
-        for seat in [*seats, *seats][: evaluations // len(candidates)]:
+        groups = [seats, *seats[:, None], *seats[:, None]]
+        for group in groups[: max(1, evaluations // len(candidates))]:
             trials = []
             for one in candidates:
-                a[seat] = one
+                a[group] = one
                 trials.append(self.at(a))
-            a[seat] = candidates[trials.index(min(trials))]
+            a[group] = candidates[trials.index(min(trials))]
         return a

@@ -5,7 +5,6 @@ the better the context that attention adds is known, and the less passes for noi
 """
 
 from copy import deepcopy
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -17,14 +16,18 @@ from privbench.attacks._completion import complete
 from privbench.attacks._levenberg import solve
 from privbench.attacks._pixels import LEVELS, rounded
 from privbench.attacks._reading import from_pictures, mask
+from privbench.attacks._roots import Roots, Tied
 from privbench.attacks._tokens import TokenEquations
 from privbench.observation import Observation
 from privbench.patches import cut, join
+from privbench.threat import Draw
 
 BLOCK = "backbone.blocks.0"
 ROOT = 100.0
 """Chi square over its degrees of freedom below which a token counts as found; the right one
 stands at about 1, seldom above 30, and wrong ones stop above 1e5 on trained victims."""
+BLIND = 1e4
+"""The same where no picture is known: noise is then what the best tokens let pass."""
 ENOUGH = 2.0
 """The same below which nothing is gained by going on."""
 TRUST = 0.3
@@ -35,64 +38,33 @@ NEAR = 0.3
 """The same below which they may be one, if their midpoint is a root as well."""
 SHARPER = 0.5
 """Roots are looked at again when what passes for noise has shrunk by this factor."""
+HUE, TILT = 0.3, 0.25
+"""Of patches thrown at random, in standard deviations of a pixel."""
 SNAPS = 30
 """Projections onto the grid of pixels."""
 MET = 0.05
 """Distance from that grid, in steps of it, below which a patch lies on it."""
 
 
-@dataclass(frozen=True)
-class Roots:
-    """Where systems ended."""
-
-    a: Float[Tensor, "r k"]
-    """Coordinates in the ambiguity."""
-    tokens: Float[Tensor, "r d"]
-    """Tokens as they enter the MLP."""
-    cost: Float[Tensor, " r"]
-
-    def __getitem__(self, which: Tensor) -> "Roots":
-        """Return some of them."""
-        return Roots(self.a[which], self.tokens[which], self.cost[which])
-
-    def __len__(self) -> int:
-        return len(self.cost)
-
-
-@dataclass(frozen=True)
-class _Tied:
-    """Token equations of several patches, tied to what attention is expected to add."""
-
-    system: TokenEquations
-    base: Float[Tensor, "n d"]
-    moves: Float[Tensor, "q d"]
-    expected: Float[Tensor, "n q"]
-    tie: Float[Tensor, " q"]
-    noise: tuple[float, float]
-
-    def cost(self, theta: Float[Tensor, "r q"], rows: Int[Tensor, " r"]) -> Float[Tensor, " r"]:
-        away = theta - self.expected[rows]
-        fit = self.system.cost(self.base[rows] + theta @ self.moves, self.noise)
-        return fit + away.square() @ self.tie
-
-    def model(
-        self, theta: Float[Tensor, "r q"], rows: Int[Tensor, " r"]
-    ) -> tuple[Float[Tensor, "r q"], Float[Tensor, "r q q"]]:
-        tokens = self.base[rows] + theta @ self.moves
-        slope, bend = self.system.model(tokens, self.moves, self.noise)
-        away = theta - self.expected[rows]
-        return slope + away * self.tie, bend + torch.diag(self.tie)
-
-
 class Search:
     """What is known of each patch so far."""
 
-    def __init__(self, seen: Observation, rng: Generator, starts: int, steps: int) -> None:
+    def __init__(
+        self,
+        seen: Observation,
+        rng: Generator,
+        starts: int,
+        steps: int,
+        draw: Draw | None = None,
+    ) -> None:
         self.seen, self.rng, self.starts, self.steps = seen, rng, starts, steps
         self.vit = deepcopy(seen.model.vit).double().requires_grad_(False)
-        self.open: Ambiguity = ambiguity(seen)
+        self.draw = draw
+        """What was inferred of the defense's dice, where the update does not show it."""
+        draw = mask(seen) if draw is None else draw
+        self.open: Ambiguity = ambiguity(seen, draw)
         self.shared = from_pictures(seen)
-        table = seen.model.defense.positions(self.vit, mask(seen))[0]
+        table = seen.model.defense.positions(self.vit, draw)[0]
         backbone, prefix = self.vit.backbone, self.vit.prefix
         projection = backbone.patch_embed.proj
         self.embed = projection.weight.flatten(1)  # d p
@@ -110,6 +82,9 @@ class Search:
         self.every = torch.arange(n, device=self.a.device)
         self.evaluations = 0
         self.trust = 1.0
+        self.blind = not self.open.origin.any()
+        """Whether linear algebra pins no patch down."""
+        self.root = BLIND if self.blind else ROOT
         self.matched = False
         """Whether gradients were matched: then no patch is put back to the smooth picture."""
         self.noise = (float("inf"), float("inf"))
@@ -140,7 +115,7 @@ class Search:
         k, system = a.shape[1], self.system
         moves = torch.cat([self.open.basis @ self.embed.T, system.moves])  # q d
         tie = torch.cat([torch.zeros(k), torch.ones(c.shape[1])]).to(a)
-        tied = _Tied(
+        tied = Tied(
             system,
             self.stream(self.open.origin[at], at) + system.added,
             moves,
@@ -156,7 +131,7 @@ class Search:
     def put(self, at: Int[Tensor, " r"], roots: Roots) -> None:
         """Take over what was solved for at these places."""
         self.a[at], self.tokens[at], self.cost[at] = roots.a, roots.tokens, roots.cost
-        self.found[at] = roots.cost < ROOT
+        self.found[at] = roots.cost < self.root
 
     def at(self, places: Int[Tensor, " r"]) -> Roots:
         """Return what stands at these places."""
@@ -178,6 +153,21 @@ class Search:
         if self.found.all():
             self._settle()
 
+    def _plain(self, count: int) -> Float[Tensor, "r k"]:
+        """Throw patches of nearly one color, brighter to some side: all that pictures share."""
+        side = self.vit.patch
+        gray, hue, slope = (
+            self._noise(torch.empty(count, *size)) for size in ((1, 1, 1), (3, 1, 1), (2, 1, 1))
+        )
+        ramp = torch.linspace(-1, 1, side, dtype=gray.dtype, device=gray.device)
+        tilt = slope[:, :1] * ramp + slope[:, 1:] * ramp[:, None]
+        return (gray + HUE * hue + TILT * tilt).flatten(1) @ self.open.basis.T
+
+    def _known(self) -> Float[Tensor, "u k"]:
+        """Patches that other ones may look like."""
+        known = self.a[self.found if self.blind else ~self.open.masked]
+        return known if len(known) > 1 else self._plain(self.starts)
+
     def _settle(self) -> None:
         """Look again at what was found: what passed for a root may be off by a little.
 
@@ -194,39 +184,41 @@ class Search:
             if (seats := self.open.masked & self.found).any():
                 pool = self.at(seats.nonzero().flatten())
                 self.found[seats] = False
-                self._seat(seats.nonzero().flatten(), self.distinct(pool, ROOT))
+                self.seat(seats.nonzero().flatten(), self.distinct(pool, self.root))
 
     def _single(self, at: Int[Tensor, " r"], c: Float[Tensor, "n c"], number: int) -> None:
         """Patches whose place is known: from where they are, later also from beside it."""
         if not len(at):
             return
-        tries = 1 if number == 0 else 8
+        tries = 1 if number == 0 else 16 if self.blind else 8
         spread = 0.15 * self._spread()
         starts = self.a[at].repeat(tries, 1)
         size = torch.arange(tries, device=at.device).repeat_interleave(len(at))
         starts += size[:, None] * spread * self._noise(starts)
+        if self.blind and tries > 1:
+            starts[len(at) :] = self.alike(len(starts) - len(at))
         solved = self.attempt(at.repeat(tries), starts, c[at].repeat(tries, 1))
         lowest, which = solved.cost.view(tries, -1).min(0)
         best = solved[which * len(at) + torch.arange(len(at), device=at.device)]
         self.cost[at] = torch.minimum(self.cost[at], lowest)
-        won = best.cost < ROOT
+        won = best.cost < self.root
         self.put(at[won], best[won])
 
     def _group(self, at: Int[Tensor, " m"], c: Float[Tensor, "n c"]) -> None:
         """Patches without a place of their own: any root of their common system is one of them."""
-        known = self.a[~self.open.masked]
         starts, seat = self._draw(at)
+        if self.blind:
+            missing = at[~self.found[at]][: self.starts]
+            starts[: len(missing)] = self.a[missing]
         solved = self.attempt(seat, starts, c[seat])
         old = self.at(at[self.found[at]])
-        both = (
-            torch.cat(pair) for pair in zip(vars(old).values(), vars(solved).values(), strict=True)
-        )
         self.found[at] = False
-        left = self._seat(at, self.distinct(Roots(*both), ROOT))
+        left = self.seat(at, self.distinct(old + solved, self.root))
+        known = self._known()
         for place in left:
             self.a[place] = known[int(torch.randint(len(known), (), generator=self.rng))]
 
-    def _seat(self, at: Int[Tensor, " m"], roots: Roots) -> Int[Tensor, " l"]:
+    def seat(self, at: Int[Tensor, " m"], roots: Roots) -> Int[Tensor, " l"]:
         """Give roots to places, the best first; return the places for which there was none."""
         count = min(len(at), len(roots))
         self.put(at[:count], roots[torch.arange(count, device=at.device)])
@@ -237,7 +229,7 @@ class Search:
 
         What noise blurs is a valley: two of its points have a midpoint that is a root as well.
         """
-        size = float(self.a[~self.open.masked].norm(dim=1).mean())
+        size = float(self._known().norm(dim=1).mean())
         kept: list[int] = []
         for one in pool.cost.argsort().tolist():
             if not pool.cost[one] < highest:
@@ -248,21 +240,29 @@ class Search:
             near = torch.tensor(kept, device=apart.device)[apart < NEAR] if kept else []
             if len(near):
                 middle = (pool.tokens[near] + pool.tokens[one]) / 2
-                if (self.system.cost(middle, self.noise) < ROOT).any():
+                if (self.system.cost(middle, self.noise) < self.root).any():
                     continue
             kept.append(one)
         return pool[torch.tensor(kept, dtype=torch.long, device=self.a.device)]
 
     def _draw(self, at: Int[Tensor, " m"]) -> tuple[Float[Tensor, "s k"], Int[Tensor, " s"]]:
         """Throw random starts that look like patches already known, and seats for them."""
-        known = self.a[~self.open.masked]
-        pick = torch.randint(len(known), (self.starts,), generator=self.rng).to(at.device)
+        starts = self.alike(self.starts)
         seat = torch.randint(len(at), (self.starts,), generator=self.rng).to(at.device)
-        return known[pick] + self._spread() * self._noise(known[pick]), at[seat]
+        return starts, at[seat]
+
+    def alike(self, count: int) -> Float[Tensor, "r k"]:
+        """Throw patches around those that are known."""
+        known = self._known()
+        pick = torch.randint(len(known), (count,), generator=self.rng).to(known.device)
+        starts = known[pick] + self._spread() * self._noise(known[pick])
+        if self.blind:  # what is found first may be all of one kind, as white ground
+            other = starts[::2]
+            starts[::2] = self._plain(len(other)) + self._noise(other)
+        return starts
 
     def _spread(self) -> Float[Tensor, ""]:
-        known = self.a[~self.open.masked]
-        return known.std()
+        return self._known().std()
 
     def _noise(self, like: Tensor) -> Tensor:
         drawn = torch.randn(like.shape, generator=self.rng, dtype=torch.float64)
@@ -290,7 +290,7 @@ class Search:
         self.found[:] = False
         self.a[:] = 0
         self.a = complete(self.open, self.vit.patch, self.a, self.found, masked)
-        known = self.a[~masked]
+        known = self._known()
         pick = torch.randint(len(known), (int(masked.sum()),), generator=self.rng)
         self.a[masked] = known[pick.to(known.device)]
         self.trust, self.matched = TRUST, True
@@ -311,5 +311,5 @@ class Search:
                 kept = self.a[at][: self.starts]
                 starts[: len(kept)] = kept
             solved = self.attempt(seat, starts, c)
-            left = self._seat(at, self.distinct(solved, float("inf")))
+            left = self.seat(at, self.distinct(solved, float("inf")))
         return left

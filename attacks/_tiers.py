@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from privbench.attacks._probe import Probe
 
 Tier = Literal["smoke", "fast", "standard", "full"]
-VERSION = 1
+VERSION = 2
 
 
 def always(_: Probe) -> bool:
@@ -36,7 +36,7 @@ class Member:
 
 
 def _open(one: Probe) -> bool:
-    return one.batch == 1 and one.masked > 0
+    return one.batch == 1 and (one.masked > 0 or not one.positions)
 
 
 def _loose(one: Probe) -> bool:

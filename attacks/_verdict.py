@@ -12,7 +12,7 @@ from privbench.attacks._pixels import LEVELS, rounded
 from privbench.attacks._reading import from_pictures, labels, mask
 from privbench.errors import NotGranted
 from privbench.observation import Observation
-from privbench.threat import Images, Reconstruction, Update
+from privbench.threat import Draw, Images, Reconstruction, Update
 
 ARITHMETIC = 1e-8
 """Relative squared distance that float32 arithmetic alone may leave between equal pictures."""
@@ -44,7 +44,7 @@ class Verdict:
 
     def __init__(self, seen: Observation, rng: Generator) -> None:
         self.seen, self.calls = seen, 0
-        self.draw = mask(seen)
+        self.shown = mask(seen)
         self.seeds = torch.randint(2**62, (2,), generator=rng).tolist()
         self.dice = rng
         model, steps = seen.model, seen.protocol.local_steps
@@ -52,7 +52,6 @@ class Verdict:
             LocalModel(model.vit, model.defense, seen.protocol) if steps > 1 else seen.model
         )
         self.shared = from_pictures(seen) if steps > 1 else dict(seen.update.tensors)
-        self.penalty = {} if steps > 1 else model.penalty_gradient(self.draw)
 
     def labels(self, answer: Reconstruction) -> Int[Tensor, " b"] | None:
         """Labels of a candidate: its own, or those that the update shows; None without any."""
@@ -63,13 +62,21 @@ class Verdict:
         except NotGranted:
             return None
 
-    def distance(self, images: Images, known: Int[Tensor, " b"] | None) -> Distance:
-        """Compare; infinitely far where the labels are unknown or the gradient is undefined."""
+    def distance(
+        self, images: Images, known: Int[Tensor, " b"] | None, draw: Draw | None = None
+    ) -> Distance:
+        """Compare; infinitely far where the labels are unknown or the gradient is undefined.
+
+        A draw stands in for the one that the update shows.
+        """
         if known is None:
             return Distance(float("inf"), 0.0)
-        self.calls += self.seen.protocol.local_steps
-        found = self.model.gradient(images, known, self.draw, differentiable=False)
-        found = {n: found[n] + self.penalty[n] if n in self.penalty else found[n] for n in found}
+        steps = self.seen.protocol.local_steps
+        self.calls += steps
+        draw = self.shown if draw is None else draw
+        found = self.model.gradient(images, known, draw, differentiable=False)
+        added = {} if steps > 1 else self.seen.model.penalty_gradient(draw)
+        found = {n: found[n] + added[n] if n in added else found[n] for n in found}
         plain = {name: found[name] for name in self.shared}
         first, second = (self._protected(plain, seed) for seed in self.seeds)
         steady = all(torch.equal(first[name], second[name]) for name in first)
@@ -77,7 +84,9 @@ class Verdict:
         floor = 0.0 if steady else float(relative(first, plain))
         return Distance(apart if apart == apart else float("inf"), floor)
 
-    def proof(self, images: Images, known: Int[Tensor, " b"] | None) -> Images | None:
+    def proof(
+        self, images: Images, known: Int[Tensor, " b"] | None, draw: Draw | None = None
+    ) -> Images | None:
         """Return the picture on the 8-bit grid if its gradient is the shared one, else None.
 
         A step of the grid in a pixel must leave the gradient farther away than the picture does:
@@ -85,14 +94,14 @@ class Verdict:
         order of masked patches, stays unproved.
         """
         picture = rounded(images)
-        here = self.distance(picture, known)
+        here = self.distance(picture, known, draw)
         if here.floor > 0 or here.apart > PROVED:
             return None
         for _ in range(NEIGHBORS):
             beside = picture.clone().flatten()
             at = int(torch.randint(beside.numel(), (), generator=self.dice))
             beside[at] += (1 if beside[at] < 0.5 else -1) / LEVELS
-            there = self.distance(beside.view_as(picture), known).apart
+            there = self.distance(beside.view_as(picture), known, draw).apart
             if there <= SHARPER * here.apart:
                 return None
         return picture

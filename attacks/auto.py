@@ -13,7 +13,8 @@ import torch
 from torch import Generator
 
 from privbench.attack import Attack, Tick, check
-from privbench.attacks._probe import Probe, probe
+from privbench.attacks._probe import probe
+from privbench.attacks._reading import mask, placeless
 from privbench.attacks._reassembly import moves, reassemble
 from privbench.attacks._tiers import VERSION, Member, Tier, members
 from privbench.attacks._verdict import Distance, Verdict
@@ -74,8 +75,9 @@ class Auto(Attack):
         best = min(met, key=lambda one: (not one.proved, one.distance.apart))
         answer = best.answer
         images, moved = answer.images, 0.0
-        if moves(seen, arranging).any() or found.masked:
-            placed = reassemble(seen, images, arranging, ARRANGEMENTS, lambda *_: None)
+        loose = placeless(seen, answer.draw or mask(seen))
+        if moves(seen, arranging).any() or loose.any():
+            placed = reassemble(seen, images, arranging, ARRANGEMENTS, lambda *_: None, answer.draw)
             images, moved = placed.images, placed.moved
         tick(PARTS * count, PARTS * count, best.distance.apart)
         report = {f"distance_{one.name}": one.distance.apart for one in met}
@@ -91,9 +93,10 @@ class Auto(Attack):
                 "certified": float(best.proved),
                 "moved": moved,
             },
-            (*answer.warnings, *notes, *_doubts(met, best, found)),
+            (*answer.warnings, *notes, *_doubts(met, best, int(loose.sum()))),
             members={one.name: one.answer.images for one in met},
             choice=best.name,
+            draw=answer.draw,
         )
 
 
@@ -132,16 +135,16 @@ def _try(
 
 def _judged(verdict: Verdict, name: str, answer: Reconstruction) -> Candidate:
     known = verdict.labels(answer)
-    distance = verdict.distance(answer.images, known)
+    distance = verdict.distance(answer.images, known, answer.draw)
     if distance.at_floor and distance.floor == 0:
-        proved = verdict.proof(answer.images, known)
+        proved = verdict.proof(answer.images, known, answer.draw)
         if proved is not None:
             sure = replace(answer, images=proved)
-            return Candidate(name, sure, verdict.distance(proved, known), proved=True)
+            return Candidate(name, sure, verdict.distance(proved, known, answer.draw), proved=True)
     return Candidate(name, answer, distance)
 
 
-def _doubts(met: list[Candidate], best: Candidate, found: Probe) -> list[str]:
+def _doubts(met: list[Candidate], best: Candidate, loose: int) -> list[str]:
     """Say what keeps the answer from being evidence, in AutoAttack's manner."""
     if best.proved:
         return []
@@ -161,8 +164,8 @@ def _doubts(met: list[Candidate], best: Candidate, found: Probe) -> list[str]:
         )
     if best.distance.apart == float("inf"):
         doubts.append("The labels are not readable, so candidates could not be compared.")
-    if found.masked > 1:
-        doubts.append("Masked patches: the order is a guess by their seams.")
+    if loose > 1:
+        doubts.append("Patches without a position: the order is a guess by their seams.")
     return doubts
 
 

@@ -35,7 +35,7 @@ class Jigsaw(Attack):
         total = seen.shape[0] * self.steps
         inner = make(Attack, self.content, {})
         found = inner.reconstruct(seen, rng, lambda done, of, value: tick(0, total, value))
-        placed = reassemble(seen, found.images, rng, self.steps, tick)
+        placed = reassemble(seen, found.images, rng, self.steps, tick, found.draw)
         return Reconstruction(
             placed.images,
             objective=placed.cost,

@@ -6,7 +6,7 @@ no label and no second derivative; so the tokens are found one by one, from a sm
 random starts, and a root shows itself by its cost. What is found makes the rest easier.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 from privbench.attack import Attack, Tick
 from privbench.attacks._restricted import Restricted
 from privbench.attacks._search import BLOCK, Search
+from privbench.attacks._sweep import Sweep
 from privbench.attacks._tokens import TokenEquations
 from privbench.observation import Observation
 from privbench.threat import Reconstruction
@@ -61,15 +62,18 @@ class SpanMatching(Attack):
         The answer is the picture whose own gradient is nearest to the shared one.
         """
         search = Search(seen, rng, self.starts, self.steps)
-        matching = Restricted(seen, search.open)
+        total = (CYCLES + search.blind) * self.rounds + 1
+        if search.blind:
+            search = self._sweep(search, lambda done: tick(done, total, float("inf")))
+        matching = Restricted(seen, search.open, search.draw)
         best = _Best(search.a.clone(), search.found.clone(), matching.at(search.a))
-        total = CYCLES * self.rounds + 1
         for cycle in range(CYCLES):
             before = best.distance
             most, idle = 0, 0
             for done in range(self.rounds):
                 search.round(done)
-                tick(cycle * self.rounds + done + 1, total, best.distance)
+                past = (cycle + search.blind) * self.rounds + done + 1
+                tick(past, total, best.distance)
                 count = int(search.found.sum())
                 most, idle = max(most, count), 0 if count > most else idle + 1
                 if search.found.all() or idle == IDLE:
@@ -97,6 +101,19 @@ class SpanMatching(Attack):
         tick(total, total, best.distance)
         return self._answer(search, matching, best)
 
+    def _sweep(self, search: Search, tick: Callable[[int], None]) -> Search:
+        """Find tokens wherever they stand, as long as there are new ones."""
+        sweep, most, idle = Sweep(search), 0, 0
+        for done in range(self.rounds if sweep.telling else 0):
+            if not sweep.round():
+                break
+            tick(done + 1)
+            count = int(search.found.sum()) + len(sweep.hidden)
+            most, idle = max(most, count), 0 if count > most else idle + 1
+            if count == len(search.found) or idle == IDLE:
+                break
+        return sweep.unmask()
+
     def _completed(self, search: Search, matching: Restricted) -> Iterator[Float[Tensor, "n k"]]:
         """Yield pictures that keep what was found, fill the rest, and come nearer."""
         masked = search.open.masked
@@ -105,7 +122,9 @@ class SpanMatching(Attack):
         if len(left) and len(roots):
             search.a = matching.fill(search.a, left, roots, self.polish)
             yield search.a
-        for free in (~search.found, torch.ones_like(search.found)):
+        # exact patches are kept: a wrong one beside them would bend them
+        every = ~search.found if search.blind else torch.ones_like(search.found)
+        for free in (~search.found, every):
             if self.polish and free.any() and search.found.any():
                 search.a, _ = matching.descend(search.a, self.polish, _quiet, free)
                 yield search.a
@@ -146,6 +165,7 @@ class SpanMatching(Attack):
             matching.calls,
             report,
             tuple(notes),
+            draw=search.draw,
         )
 
 

@@ -30,7 +30,8 @@ class RestrictedMatching(Attack):
         open_ = ambiguity(seen)
         matching = Restricted(seen, open_)
         total = max(2, round(self.steps * EVALUATIONS)) * self.restarts
-        masked, n = open_.masked, len(open_.origin)
+        # where no patch has a place, any arrangement is as good, a smooth one too
+        masked, n = open_.masked & ~open_.masked.all(), len(open_.origin)
         start = open_.origin.new_zeros(n, len(open_.basis))
         start = complete(open_, seen.model.vit.patch, start, torch.zeros_like(masked), masked)
         best, lowest = start, float("inf")

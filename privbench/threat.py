@@ -104,3 +104,5 @@ class Reconstruction:
     """What each member of an ensemble answered, this answer's source among them."""
     choice: str = ""
     """The member whose answer this is."""
+    draw: Draw | None = None
+    """The defense's dice as the attack inferred them, where the update does not show them."""
