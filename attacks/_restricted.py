@@ -73,7 +73,8 @@ class Restricted:
 
         Rows that are not free keep their start.
         """
-        scale = start.std().clamp(min=torch.finfo(start.dtype).tiny)
+        # steps are in units of the start's contrast; a flat one has none, pixels have 1
+        scale = start.std() if start.any() else start.new_ones(())
         rows = torch.ones_like(start[:, 0], dtype=torch.bool) if free is None else free
         theta = (start[rows] / scale).requires_grad_()
         best, lowest = start, float("inf")

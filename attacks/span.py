@@ -132,13 +132,13 @@ class SpanMatching(Attack):
     def _matched(self, search: Search, matching: Restricted) -> Iterator[Float[Tensor, "n k"]]:
         """Yield pictures by matching gradients first, and looking for roots from there."""
         masked = search.open.masked
-        for _ in range(MATCHINGS):
-            search.a, _ = matching.descend(search.a, self.polish, _quiet)
-            yield search.a
-            left = search.refill()
-            if len(left):
+        # without a position gradient the sweep was the place for roots
+        for again in range(1 if search.blind else MATCHINGS):
+            if again and len(left := search.refill()):
                 roots = search.a[masked & ~torch.isin(search.every, left)]
                 search.a = matching.fill(search.a, left, roots, self.polish)
+            search.a, _ = matching.descend(search.a, self.polish, _quiet)
+            yield search.a
 
     def _answer(
         self,

@@ -14,6 +14,9 @@ from privbench.observation import Observation
 from privbench.threat import Reconstruction
 from privbench.vit import ViT
 
+FAINT = 0.1
+"""Contrast of random starts, in standard deviations of a pixel, where no patch is pinned down."""
+
 
 class RestrictedMatching(Attack):
     """Gradient matching inside the exact ambiguity of masked patches, by L-BFGS."""
@@ -40,6 +43,8 @@ class RestrictedMatching(Attack):
             tick(min(matching.calls, total), total, min(value, lowest))
 
         for _ in range(self.restarts if len(open_.basis) else 0):
+            if not open_.origin.any():  # a flat picture's patches are alike, and would stay so
+                start = FAINT * torch.randn(start.shape, generator=rng, dtype=start.dtype).to(start)
             known = start[~masked]
             pick = torch.randint(len(known), (int(masked.sum()),), generator=rng)
             start[masked] = known[pick.to(known.device)]
