@@ -3,7 +3,8 @@
 Linear algebra leaves a few numbers open per patch (`_ambiguity`), among them all of a masked patch.
 Each token of the right picture is a root of one small system (`_tokens`) that needs no other token,
 no label and no second derivative; so the tokens are found one by one, from a smooth picture or from
-random starts, and a root shows itself by its cost. What is found makes the rest easier.
+random starts, and a root shows itself by its cost. What is found makes the rest easier. Without a
+position gradient even the places are open, and are read off the tokens afterwards (`_sweep`).
 """
 
 from collections.abc import Callable, Iterator
