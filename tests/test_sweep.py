@@ -90,6 +90,8 @@ def test_the_mask_is_where_no_token_has_the_places_own_embedding(pictures):
     shuffled = torch.randperm(len(roots), generator=generator("p"))
     sweep._place(roots[shuffled], sweep.search.context())
     known = sweep.unmask()
+    assert known.draw is not None
+    assert secret.draw is not None
     assert torch.equal(known.draw.mask, secret.draw.mask)
     assert known.found.all()
 
@@ -104,7 +106,8 @@ def test_starts_that_end_in_the_same_token_are_one_root(pictures):
 @pytest.mark.slow
 def test_a_fixed_position_table_hides_nothing_from_the_sweep(pictures):
     subject = load("vit_sincos", {}, (), "trained", torch.device("cpu"))
-    seen, secret = share(subject, *pictures(1), ThreatModel(), (0,))
+    images, labels = pictures(1)
+    seen, secret = share(subject, images, labels, ThreatModel(), (0,))
     found = make(Attack, "span", {}).reconstruct(seen, generator("a"), quiet)
     assert psnr(found.images, secret.images) > 40
     assert found.report["found"] == 1
