@@ -92,7 +92,10 @@ def conjugate_gradients(
         if size <= enough:
             break
         image = form(way)
-        step = size / float((way * image).sum())
+        bend = float((way * image).sum())
+        if bend <= 0:  # nothing but rounding is left, along a direction that the form leaves flat
+            break
+        step = size / bend
         found, left = found + step * way, left - step * image
         aside = precondition(left)
         before, size = size, float((left * aside).sum())

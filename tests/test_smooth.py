@@ -69,6 +69,15 @@ def test_conjugate_gradients_solve():
     torch.testing.assert_close(found, torch.linalg.solve(form, wanted))
 
 
+def test_conjugate_gradients_stop_where_the_form_is_flat():
+    keeps = torch.tensor([[1.0], [1.0], [0.0]], dtype=torch.float64)
+    wanted = torch.tensor([[2.0], [3.0], [1e-12]], dtype=torch.float64)  # the last is rounding
+    found = conjugate_gradients(
+        lambda z: keeps * z, wanted, torch.zeros_like(wanted), lambda r: r, tolerance=1e-14
+    )
+    torch.testing.assert_close(found, keeps * wanted)
+
+
 def test_completion_keeps_what_is_known_and_finds_the_rest():
     truth = picture()
     rows = torch.linalg.qr(random(16, 16)).Q
