@@ -20,6 +20,8 @@ FLOOR, START = 0.05, 0.4
 """Smallest and first spread of a difference, in units of the pixels' standard deviation."""
 GROUND = 1.0
 """Weight of the mean color where brightness is open: the pixels' own variance is one."""
+FLAT = 1e-12
+"""Curvature, relative to the largest met, below which a form has none and a step would be noise."""
 
 
 class Smoothness:
@@ -88,12 +90,14 @@ def conjugate_gradients(
     aside = precondition(left)
     way, size = aside, float((left * aside).sum())
     enough = tolerance**2 * float((wanted * precondition(wanted)).sum())
+    steepest = 0.0
     for _ in range(steps):
         if size <= enough:
             break
         image = form(way)
-        bend = float((way * image).sum())
-        if bend <= 0:  # nothing but rounding is left, along a direction that the form leaves flat
+        bend, length = float((way * image).sum()), float(way.square().sum())
+        steepest = max(steepest, bend / length)
+        if bend <= FLAT * steepest * length:
             break
         step = size / bend
         found, left = found + step * way, left - step * image
