@@ -20,8 +20,8 @@ from torch.nn.functional import gelu, layer_norm, linear
 
 from privbench.errors import UnsupportedModel
 
-CHUNK = 2**27
-"""Numbers that a chunk of Jacobians may hold."""
+CHUNK = {"cpu": 2**20, "cuda": 2**27}
+"""Numbers that a chunk of Jacobians may hold: on a CPU what its cache does."""
 ERROR = 1e-15
 """Squared error of float64 arithmetic, relative; no span is known better."""
 WEAKEST = 0.1
@@ -44,10 +44,15 @@ class Hull:
         both = torch.cat([values, torch.ones_like(values[:, :1])], dim=1)
         return both - (both @ self.rows.T) @ self.rows
 
-    def rest_of_moves(self, moves: Float[Tensor, "r q f"]) -> Float[Tensor, "r q f+1"]:
+    def rest_of_moves(
+        self, moves: Float[Tensor, "r q f"]
+    ) -> tuple[Float[Tensor, "r q f"], Float[Tensor, "r q 1"]]:
         """Return what of each move lies beside the hull; a move has no part in the ones."""
-        inside = moves @ self.rows[:, :-1].T
-        return torch.cat([moves, torch.zeros_like(moves[..., :1])], dim=2) - inside @ self.rows
+        flat = moves.flatten(0, 1)
+        inside = flat @ self.rows[:, :-1].T
+        rest = torch.addmm(flat, inside, self.rows[:, :-1], alpha=-1)
+        ones = -(inside @ self.rows[:, -1:])
+        return rest.view(moves.shape), ones.view(*moves.shape[:2], 1)
 
     def variance(self, values: Float[Tensor, "r f"]) -> Float[Tensor, " r"]:
         """Variance of an equation's residual that noise alone explains, for each token."""
@@ -153,7 +158,7 @@ class TokenEquations:
         noise: tuple[float, float],
     ) -> tuple[Float[Tensor, "r q"], Float[Tensor, "r q q"]]:
         """Half gradient and Gauss-Newton matrix of the cost, for moves along the directions."""
-        size = max(1, CHUNK // (len(directions) * 2 * self.hull2.rows.shape[1]))
+        size = max(1, CHUNK[stream.device.type] // (len(directions) * 2 * self.hull2.rows.shape[1]))
         parts = [self._model(part, directions, noise) for part in stream.split(size)]
         return torch.cat([g for g, _ in parts]), torch.cat([h for _, h in parts])
 
@@ -175,7 +180,10 @@ class TokenEquations:
         inner = self._linear("mlp.fc1", z)
         bell = torch.exp(-inner.square() / 2) / (2 * torch.pi) ** 0.5
         slope = 0.5 * (1 + torch.erf(inner / 2**0.5)) + inner * bell  # of gelu
-        h_moves = (z_moves @ self.weights["mlp.fc1.weight"].T) * slope[:, None]  # r q 4d
+        # fc1 after the norm, whose slope is one matrix for all rows plus one of rank one for each
+        wide = (moves * gain) @ self.weights["mlp.fc1.weight"].T  # q 4d
+        ahead = (unit * gain) @ self.weights["mlp.fc1.weight"].T  # r 4d
+        h_moves = (wide - along[..., None] * ahead[:, None]) * (slope / spread)[:, None]  # r q 4d
         gradient = stream.new_zeros(len(stream), len(directions))
         matrix = stream.new_zeros(len(stream), len(directions), len(directions))
         for value, change, hull, variance in (
@@ -183,9 +191,11 @@ class TokenEquations:
             (gelu(inner), h_moves, self.hull2, noise[1]),
         ):
             weight = 1 / (variance * self.equations)
-            jacobian = hull.rest_of_moves(change)  # r q f+1
-            gradient += weight * torch.einsum("rqf,rf->rq", jacobian, hull.rest(value))
-            matrix += weight * (jacobian @ jacobian.transpose(1, 2))
+            rest, ones = hull.rest_of_moves(change)
+            # what lies beside the hull sees of a move only what does as well
+            apart = hull.rest(value)[:, :-1]
+            gradient += weight * (change @ apart[..., None])[..., 0]
+            matrix += weight * (rest @ rest.transpose(1, 2) + ones * ones.transpose(1, 2))
         return gradient, matrix
 
 
