@@ -36,6 +36,11 @@ SAME = 1e-3
 """Distance, relative to a patch's size, below which two roots are one."""
 NEAR = 0.3
 """The same below which they may be one, if their midpoint is a root as well."""
+FAINT = 1e-3
+"""Noise that is assumed at first, in units of what the smooth picture lets pass for noise: right
+tokens then fit better than wrong ones by orders of magnitude."""
+FIRST = 8
+"""Roots, the best ones, that tell what the noise is."""
 SHARPER = 0.5
 """Roots are looked at again when what passes for noise has shrunk by this factor."""
 HUE, TILT = 0.3, 0.25
@@ -88,6 +93,7 @@ class Search:
         self.matched = False
         """Whether gradients were matched: then no patch is put back to the smooth picture."""
         self.noise = (float("inf"), float("inf"))
+        self.calibrated = self.blind
 
     def stream(self, patches: Float[Tensor, "r p"], at: Int[Tensor, " r"]) -> Float[Tensor, "r d"]:
         """Tokens that these patches make at these places."""
@@ -146,8 +152,12 @@ class Search:
         self._settle()
         if not self.matched:
             self.a = complete(self.open, self.vit.patch, self.a, self.found, masked)
-        c = self.context()
-        self._single((~self.found & ~masked).nonzero().flatten(), c, number)
+        left = (~self.found & ~masked).nonzero().flatten()
+        if not self.calibrated and len(left):
+            self._listen(left, self.context())
+            self.a = complete(self.open, self.vit.patch, self.a, self.found, masked)
+            left = (~self.found & ~masked).nonzero().flatten()
+        self._single(left, self.context(), number)
         if masked.any() and not self.found[masked].all():
             self._group(masked.nonzero().flatten(), self.context())
         if self.found.all():
@@ -185,6 +195,31 @@ class Search:
                 pool = self.at(seats.nonzero().flatten())
                 self.found[seats] = False
                 self.seat(seats.nonzero().flatten(), self.distinct(pool, self.root))
+
+    def calibrate(self, roots: Roots) -> Int[Tensor, " t"]:
+        """Take for noise what the best roots let pass, and all that are as good; choose these."""
+        best, count = roots.cost.argsort(), FIRST
+        while True:
+            first, second = self.system.variances(roots.tokens[best[:count]])
+            self.noise = (float(first.median()), float(second.median()))
+            cost = self.system.cost(roots.tokens, self.noise)
+            true = (cost < self.root).nonzero().flatten()
+            if len(true) <= count:
+                return true
+            count = len(true)
+
+    def _listen(self, at: Int[Tensor, " u"], c: Float[Tensor, "n c"]) -> None:
+        """Learn what noise is from the tokens that fit best: a smooth picture overrates it."""
+        self.noise = (FAINT * self.noise[0], FAINT * self.noise[1])
+        roots = self.attempt(at, self.a[at], c[at])
+        while len(at):
+            before = self.noise
+            true = self.calibrate(roots)
+            at, roots = at[true], self.attempt(at[true], roots.a[true], c[at[true]])
+            if all(now > SHARPER * was for now, was in zip(self.noise, before, strict=True)):
+                break
+        self.put(at, roots)
+        self.calibrated = True
 
     def _single(self, at: Int[Tensor, " r"], c: Float[Tensor, "n c"], number: int) -> None:
         """Patches whose place is known: from where they are, later also from beside it."""

@@ -19,8 +19,6 @@ from privbench.threat import Draw
 FAINT = 1e-4
 """Noise that is assumed at first, in units of what a wrong picture lets pass for noise: right
 tokens then fit better than wrong ones by orders of magnitude."""
-FIRST = 8
-"""Roots, the best ones, that tell what the noise is."""
 ALONE = 0.9
 """Share of roots that no other start came to, above which they are no roots but dents."""
 RANK = 1e-6
@@ -71,7 +69,7 @@ class Sweep:
         theta, roots = self._solved(theta, c[seats])
         while not self.calibrated:
             before = search.noise
-            true = self._calibrate(roots)
+            true = search.calibrate(roots)
             theta, roots = self._solved(theta[true], c[seats[true]])
             seats = seats[true]
             self.calibrated = all(
@@ -110,18 +108,6 @@ class Sweep:
         solved = solve(tied.cost, tied.model, theta, search.steps, ENOUGH)
         search.evaluations += solved.evaluations
         return solved.at, Roots(solved.at[:, :k], base + solved.at @ moves, solved.cost)
-
-    def _calibrate(self, roots: Roots) -> Int[Tensor, " t"]:
-        """Take for noise what the best roots let pass, and all that are as good; choose these."""
-        search, best, count = self.search, roots.cost.argsort(), FIRST
-        while True:
-            first, second = search.system.variances(roots.tokens[best[:count]])
-            search.noise = (float(first.median()), float(second.median()))
-            cost = search.system.cost(roots.tokens, search.noise)
-            true = (cost < search.root).nonzero().flatten()
-            if len(true) <= count:
-                return true
-            count = len(true)
 
     def _place(self, roots: Roots, c: Float[Tensor, "n c"]) -> None:
         """Seat roots where their tokens leave the least unexplained, if they are roots there."""
