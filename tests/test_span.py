@@ -142,3 +142,18 @@ def test_restricted_matching_brings_the_unmasked_patches_back(masked):
     kept = ~secret.draw.mask[0]
     found, fed = cut(answer.images, 4)[0], cut(secret.fed, 4)[0]
     assert (found - fed)[kept].square().mean() < 1e-2 * fed[kept].var()
+
+
+def test_noise_is_learned_from_the_tokens_that_fit_best(masked):
+    seen, _, truth = masked
+    known, search = (Search(seen, generator("a"), 4, 30) for _ in range(2))
+    known.a = known.open.coordinates(truth)
+    known.context()
+    search.a = complete(search.open, 4, search.a, search.found, search.open.masked)
+    places = (~search.open.masked).nonzero().flatten()
+    smooth = search.context()
+    assert search.noise[0] > 10 * known.noise[0]  # a smooth picture lets far more pass
+    search._listen(places, smooth)
+    for learned, right in zip(search.noise, known.noise, strict=True):
+        assert right / 5 < learned < 5 * right
+    assert search.found[places].float().mean() > 0.5
