@@ -23,9 +23,9 @@ from privbench.patches import cut, join
 from privbench.threat import Draw
 
 BLOCK = "backbone.blocks.0"
-ROOT = 100.0
-"""Chi square over its degrees of freedom below which a token counts as found; the right one
-stands at about 1, seldom above 30, and wrong ones stop above 1e5 on trained victims."""
+ROOT = 1e3
+"""Chi square over its degrees of freedom below which a token counts as found; half of the right
+ones stand below 1, seldom one above 700, and wrong ones stop above 1e5 on trained victims."""
 BLIND = 1e4
 """The same where no picture is known: noise is then what the best tokens let pass."""
 ENOUGH = 2.0
