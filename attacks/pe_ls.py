@@ -26,6 +26,9 @@ from privbench.vit import ViT
 EXACT = 1e-5
 """Relative residual up to which an update counts as unrounded and without noise."""
 
+ROUNDING = float(torch.finfo(torch.float32).eps)
+"""What float32, in which clients compute, leaves of a number of size 1."""
+
 
 class PositionLeastSquares(Attack):
     """Exact picture of one client from two shared tensors, by one singular value decomposition."""
@@ -55,6 +58,11 @@ class PositionLeastSquares(Attack):
             "ambiguity": float((n - rank) * patches.shape[1]),
         }
         warnings = []
+        if rank and report["condition"] * ROUNDING > 1:
+            warnings.append(
+                f"The token gradients are nearly parallel (condition {report['condition']:.1g}): "
+                "float32 rounding covers part of the picture, though the equations hold."
+            )
         if system.scale != 1:
             warnings.append(
                 f"The patch embedding's gradient was {system.scale:.3g} times too large for the "

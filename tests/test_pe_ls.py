@@ -31,6 +31,14 @@ def test_one_picture_comes_back_exactly(victim, shared, name):
     assert not answer.warnings
 
 
+def test_what_rounding_covers_is_told(victim, shared):
+    """Without the first block's LayerNorm and residuals, tokens differ by 1e-8 of their size."""
+    seen, secret = shared(victim("vit_vanilla", first_block="april"))
+    answer = solve(seen)
+    assert psnr(answer.images, secret.fed) < 30
+    assert "float32 rounding covers part of the picture" in " ".join(answer.warnings)
+
+
 def test_double_precision_leaves_no_error(victim, pictures):
     from privbench.client import share
     from privbench.threat import ThreatModel
