@@ -11,6 +11,8 @@ from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from privbench.case import Record, Scores
 from privbench.store import Store, write
 from privbench.strip import Pixels, read
@@ -26,6 +28,7 @@ TILE, GAP, CAPTION, MARGIN, NARROWEST = 1.2, 0.08, 0.36, 0.12, 4.5  # inches
 LEADING = 1.4 / 72  # inches between lines per point of font size
 SMALL, NORMAL, LARGE = 7.0, 8.0, 9.0  # points
 GREY = "#6b6b6b"
+FED = "fed in"
 
 
 @dataclass
@@ -85,7 +88,7 @@ def _panels(group: Sequence[Record], store: Store) -> list[Panel]:
     for record in group:
         case = record.case
         victim = f"{case.model.label}\n{case.weights} weights, defense {case.defended}"
-        mine = columns.setdefault(victim, {"": Panel("fed in", victim)})
+        mine = columns.setdefault(victim, {"": Panel(FED, victim)})
         panel = mine.setdefault(case.attack.label, Panel(case.attack.label, victim))
         strips = _strips(store.path(case, ".png")) if record.status == "done" else None
         for place, image in enumerate(case.images):
@@ -123,7 +126,7 @@ def draw(panels: Sequence[Panel], title: str) -> bytes:
     with warnings.catch_warnings():
         # a letter that the font lacks, as in a folder's name, is drawn as a box
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        lines = _lines(panels)
+        lines = [_telling(line) for line in _lines(panels)]
         if len(lines) == 1:
             figure(lines[0], title).savefig(buffer, format="png", metadata={"Software": None})
         else:
@@ -147,6 +150,27 @@ def _lines(panels: Sequence[Panel]) -> list[list[Panel]]:
         [*shared, *(panel for victim in line for panel in panels if panel.victim == victim)]
         for line in lines
     ]
+
+
+def _telling(line: Sequence[Panel]) -> list[Panel]:
+    """Leave out what was fed in where the columns before show the same: most defenses move none."""
+    kept: list[Panel] = []
+    for panel in line:
+        same = (
+            before
+            for before in kept
+            if not before.victim
+            or (before.heading == FED and _model(before.victim) == _model(panel.victim))
+        )
+        if panel.heading != FED or not any(_equal(panel, before) for before in same):
+            kept.append(panel)
+    return kept
+
+
+def _equal(one: Panel, other: Panel) -> bool:
+    """Whether one column shows nothing that the other does not."""
+    pairs = ((tile, other.tiles.get(image)) for image, tile in one.tiles.items())
+    return all(a is None or (b is not None and np.array_equal(a, b)) for a, b in pairs)
 
 
 def _model(victim: str) -> str:

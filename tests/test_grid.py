@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from privbench import strip
-from privbench.grid import Panel, _lines, draw, figure, save
+from privbench.grid import Panel, _lines, _telling, draw, figure, save
 from privbench.store import Store
 from tests.commands import contents
 from tests.records import done, lost, part
@@ -103,6 +103,22 @@ def test_no_part_of_a_label_is_left_out():
     written = [squeezed(text) for text, _ in texts]
     for wanted in (*ATTACKS, *LONG.split("\n"), TITLE, "original", "fed in"):
         assert squeezed(wanted) in written
+
+
+def test_what_was_fed_in_is_shown_once_and_only_where_it_is_not_the_original():
+    victims = [f"vit_{model}\ninit weights, defense {d}" for model in "xy" for d in ("none", "a")]
+    line = panels(2, ATTACKS[:1], victims)
+    for panel in line:
+        if panel.heading == "fed in" and "vit_y" in panel.victim:
+            panel.tiles = dict.fromkeys(range(2), PIXELS + 1)
+    kept = [(panel.heading, panel.victim) for panel in _telling(line)]
+    attack = ATTACKS[0]
+    assert kept == [
+        ("original", ""),
+        *((attack, victim) for victim in victims[:2]),
+        ("fed in", victims[2]),
+        *((attack, victim) for victim in victims[2:]),
+    ]
 
 
 def test_a_png_has_the_size_of_the_figure_and_no_trace_of_its_maker():
