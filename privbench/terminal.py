@@ -19,7 +19,7 @@ Weights = Annotated[
     ),
 ]
 
-WIDTH = 140
+WIDTH = 160
 """Columns of a pipe or a log, which have no width of their own; eighty would break the table."""
 
 
