@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privbench.case import Part
-from privbench.console import notes
+from privbench.console import board, notes
 from privbench.leaderboard import leaderboard, to_csv
 from privbench.stats import mean_interval
+from privbench.terminal import console
 from tests.records import done, lost, part
 
 SCORES = [31.0, 12.5, 100.0, 18.25, 9.0, 44.5]
@@ -227,3 +229,12 @@ def test_a_control_that_does_not_leak_makes_a_row_void(control, void):
     records = [done([9.0], model="vit_mjp"), done([control], model="vit_vanilla", control=None)]
     table = leaderboard(records).set_index("model")
     assert ("this row is void" in table["notes"]["vit_mjp"]) == void
+
+
+def test_a_log_has_room_for_every_name_of_the_first_leaderboard(capsys):
+    results = Path(__file__).parents[1] / "results"
+    table = pd.read_csv(results / "leaderboard" / "leaderboard.csv")
+    console().print(board(table))
+    lines = capsys.readouterr().out.splitlines()
+    for model, defense in zip(table["model"], table["defense"], strict=True):
+        assert any(line.split()[:2] == [model, defense] for line in lines)
