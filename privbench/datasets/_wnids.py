@@ -1,5 +1,6 @@
 """Pictures for models of ImageNet-1k, in one folder for each class."""
 
+from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -57,9 +58,9 @@ class Released(Dataset):
         path = self.top / self.files[index][0]
         return open_rgb(path, str(path))
 
+    @abstractmethod
     def shown(self, index: int, side: int) -> Image.Image:
         """Return a picture as a model of that side takes it."""
-        raise NotImplementedError
 
     def class_names(self) -> list[str]:
         """Return the WordNet ids of all 1000 classes."""
