@@ -17,8 +17,8 @@ from timm.layers.attention import Attention
 from torch import Generator, Tensor, nn
 
 from privbench.attack import Attack, Tick
-from privbench.attacks._reading import from_pictures
-from privbench.attacks._system import relative, tensor
+from privbench.attacks._update.reading import from_pictures
+from privbench.attacks._update.system import relative, tensor
 from privbench.errors import BadUpdate, UnsupportedModel
 from privbench.observation import Observation
 from privbench.patches import join

@@ -13,11 +13,11 @@ import torch
 from torch import Generator
 
 from privbench.attack import Attack, Tick, check
-from privbench.attacks._probe import probe
-from privbench.attacks._reading import mask, placeless
-from privbench.attacks._reassembly import moves, reassemble
-from privbench.attacks._tiers import VERSION, Member, Tier, members
-from privbench.attacks._verdict import Distance, Verdict
+from privbench.attacks._auto.probe import probe
+from privbench.attacks._auto.tiers import VERSION, Member, Tier, members
+from privbench.attacks._auto.verdict import Distance, Verdict
+from privbench.attacks._order.reassembly import moves, reassemble
+from privbench.attacks._update.reading import mask, placeless
 from privbench.component import make
 from privbench.errors import PrivbenchError
 from privbench.observation import Observation

@@ -18,11 +18,11 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from privbench.attack import Attack, Tick
-from privbench.attacks._fading import BOX, fading
-from privbench.attacks._matching import by_token, relative
-from privbench.attacks._optimizers import LBFGS, Index, Rows, Values
-from privbench.attacks._reading import from_pictures, labels, mask
-from privbench.attacks._recipe import Recipe, Scalar, Stage
+from privbench.attacks._matching.distances import by_token, relative
+from privbench.attacks._matching.fading import BOX, fading
+from privbench.attacks._matching.optimizers import LBFGS, Index, Rows, Values
+from privbench.attacks._matching.recipe import Recipe, Scalar, Stage
+from privbench.attacks._update.reading import from_pictures, labels, mask
 from privbench.errors import BadUpdate
 from privbench.observation import Observation, PublicModel
 from privbench.threat import Images, Reconstruction

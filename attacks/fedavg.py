@@ -15,12 +15,12 @@ from pydantic import Field
 from torch import Generator
 
 from privbench.attack import Tick
-from privbench.attacks._engine import Matching
-from privbench.attacks._fading import BOX, fading
-from privbench.attacks._local import LocalModel
-from privbench.attacks._matching import by_token
-from privbench.attacks._optimizers import LBFGS
-from privbench.attacks._recipe import Comparison, Gradient, Recipe
+from privbench.attacks._matching.distances import by_token
+from privbench.attacks._matching.engine import Matching
+from privbench.attacks._matching.fading import BOX, fading
+from privbench.attacks._matching.local import LocalModel
+from privbench.attacks._matching.optimizers import LBFGS
+from privbench.attacks._matching.recipe import Comparison, Gradient, Recipe
 from privbench.observation import Observation
 from privbench.threat import Reconstruction
 from privbench.variants import dropouts

@@ -4,11 +4,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from privbench.attacks._engine import Matching
-from privbench.attacks._matching import compare_all, cosine
-from privbench.attacks._optimizers import Adam, step_decay
-from privbench.attacks._priors import total_variation
-from privbench.attacks._recipe import Comparison, Gradient, Recipe
+from privbench.attacks._matching.distances import compare_all, cosine
+from privbench.attacks._matching.engine import Matching
+from privbench.attacks._matching.optimizers import Adam, step_decay
+from privbench.attacks._matching.priors import total_variation
+from privbench.attacks._matching.recipe import Comparison, Gradient, Recipe
 from privbench.observation import Observation
 
 

@@ -13,15 +13,15 @@ from jaxtyping import Int
 from pydantic import Field
 from torch import Tensor
 
-from privbench.attacks._batchnorm import BUNDLED, batch_norm
-from privbench.attacks._engine import Matching
-from privbench.attacks._fading import BOX, FADING
-from privbench.attacks._labels import smallest_entries
-from privbench.attacks._matching import by_token, compare_all, squared
-from privbench.attacks._optimizers import LBFGS, Adam, cosine, warm_up
-from privbench.attacks._priors import mean_square, roughness, size, total_variation
-from privbench.attacks._reading import labels
-from privbench.attacks._recipe import Comparison, Gradient, Priors, Recipe, Stage
+from privbench.attacks._matching.batchnorm import BUNDLED, batch_norm
+from privbench.attacks._matching.distances import by_token, compare_all, squared
+from privbench.attacks._matching.engine import Matching
+from privbench.attacks._matching.fading import BOX, FADING
+from privbench.attacks._matching.optimizers import LBFGS, Adam, cosine, warm_up
+from privbench.attacks._matching.priors import mean_square, roughness, size, total_variation
+from privbench.attacks._matching.recipe import Comparison, Gradient, Priors, Recipe, Stage
+from privbench.attacks._update.labels import smallest_entries
+from privbench.attacks._update.reading import labels
 from privbench.observation import Observation
 from privbench.vit import ViT
 

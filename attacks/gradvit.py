@@ -12,13 +12,19 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from privbench.attacks._batchnorm import BUNDLED, BatchNormPrior, batch_norm
-from privbench.attacks._engine import Matching
-from privbench.attacks._fading import BOX
-from privbench.attacks._matching import by_token, compare_all, norms
-from privbench.attacks._optimizers import LBFGS, Adam, cosine
-from privbench.attacks._priors import roughness, seam_roughness, seams, size, total_variation
-from privbench.attacks._recipe import Comparison, Gradient, Priors, Recipe, Scalar, Stage
+from privbench.attacks._matching.batchnorm import BUNDLED, BatchNormPrior, batch_norm
+from privbench.attacks._matching.distances import by_token, compare_all, norms
+from privbench.attacks._matching.engine import Matching
+from privbench.attacks._matching.fading import BOX
+from privbench.attacks._matching.optimizers import LBFGS, Adam, cosine
+from privbench.attacks._matching.priors import (
+    roughness,
+    seam_roughness,
+    seams,
+    size,
+    total_variation,
+)
+from privbench.attacks._matching.recipe import Comparison, Gradient, Priors, Recipe, Scalar, Stage
 from privbench.observation import Observation
 from privbench.threat import Images
 

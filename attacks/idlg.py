@@ -12,13 +12,13 @@ from jaxtyping import Int
 from pydantic import Field
 from torch import Tensor
 
-from privbench.attacks._engine import Matching
-from privbench.attacks._fading import BOX
-from privbench.attacks._labels import smallest_sum
-from privbench.attacks._matching import by_token, compare_all, squared
-from privbench.attacks._optimizers import LBFGS
-from privbench.attacks._reading import labels
-from privbench.attacks._recipe import Comparison, Gradient, Recipe
+from privbench.attacks._matching.distances import by_token, compare_all, squared
+from privbench.attacks._matching.engine import Matching
+from privbench.attacks._matching.fading import BOX
+from privbench.attacks._matching.optimizers import LBFGS
+from privbench.attacks._matching.recipe import Comparison, Gradient, Recipe
+from privbench.attacks._update.labels import smallest_sum
+from privbench.attacks._update.reading import labels
 from privbench.observation import Observation
 from privbench.vit import ViT
 

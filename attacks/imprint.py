@@ -20,8 +20,8 @@ from torch import Generator, Tensor
 from torch.nn.functional import conv2d, interpolate
 
 from privbench.attack import Attack, Tick
-from privbench.attacks._bins import FC1, Layout, layout, tampered
-from privbench.attacks._system import tensor
+from privbench.attacks._linear.bins import FC1, Layout, layout, tampered
+from privbench.attacks._update.system import tensor
 from privbench.observation import Observation, PublicModel
 from privbench.patches import join
 from privbench.threat import Images, Reconstruction

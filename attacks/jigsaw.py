@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Generator
 
 from privbench.attack import Attack, Tick
-from privbench.attacks._reassembly import reassemble
+from privbench.attacks._order.reassembly import reassemble
 from privbench.component import make
 from privbench.observation import Observation
 from privbench.threat import Reconstruction

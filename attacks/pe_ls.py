@@ -13,11 +13,11 @@ import torch
 from torch import Generator, Tensor
 
 from privbench.attack import Attack, Tick
-from privbench.attacks._denoise import solve
-from privbench.attacks._noise import deviations
-from privbench.attacks._reading import from_pictures
-from privbench.attacks._smooth import complete_columns, complete_rows
-from privbench.attacks._system import System, read, relative
+from privbench.attacks._linear.denoise import solve
+from privbench.attacks._linear.smooth import complete_columns, complete_rows
+from privbench.attacks._update.noise import deviations
+from privbench.attacks._update.reading import from_pictures
+from privbench.attacks._update.system import System, read, relative
 from privbench.observation import Observation
 from privbench.patches import join
 from privbench.threat import Reconstruction

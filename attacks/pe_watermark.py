@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from privbench.attack import Attack, Tick
-from privbench.attacks._smooth import complete_columns
-from privbench.attacks._watermark import QKV, Marks, read
+from privbench.attacks._linear.smooth import complete_columns
+from privbench.attacks._linear.watermark import QKV, Marks, read
 from privbench.observation import Observation
 from privbench.patches import join
 from privbench.threat import Reconstruction

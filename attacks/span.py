@@ -17,10 +17,10 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from privbench.attack import Attack, Tick
-from privbench.attacks._restricted import Restricted
-from privbench.attacks._search import BLOCK, Search
-from privbench.attacks._sweep import Sweep
-from privbench.attacks._tokens import TokenEquations
+from privbench.attacks._matching.restricted import Restricted
+from privbench.attacks._span.search import BLOCK, Search
+from privbench.attacks._span.sweep import Sweep
+from privbench.attacks._span.tokens import TokenEquations
 from privbench.observation import Observation
 from privbench.threat import Reconstruction
 from privbench.vit import ViT

@@ -7,9 +7,9 @@ from pydantic import Field
 from torch import Generator
 
 from privbench.attack import Attack, Tick
-from privbench.attacks._ambiguity import ambiguity
-from privbench.attacks._completion import complete
-from privbench.attacks._restricted import EVALUATIONS, Restricted
+from privbench.attacks._linear.ambiguity import ambiguity
+from privbench.attacks._linear.completion import complete
+from privbench.attacks._matching.restricted import EVALUATIONS, Restricted
 from privbench.observation import Observation
 from privbench.threat import Reconstruction
 from privbench.vit import ViT

@@ -11,11 +11,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from privbench.attacks._engine import Matching
-from privbench.attacks._fading import BOX
-from privbench.attacks._matching import by_token, compare_all, tag, with_absolute
-from privbench.attacks._optimizers import LBFGS, Adam, linear, warm_up
-from privbench.attacks._recipe import Comparison, Gradient, Recipe
+from privbench.attacks._matching.distances import by_token, compare_all, tag, with_absolute
+from privbench.attacks._matching.engine import Matching
+from privbench.attacks._matching.fading import BOX
+from privbench.attacks._matching.optimizers import LBFGS, Adam, linear, warm_up
+from privbench.attacks._matching.recipe import Comparison, Gradient, Recipe
 from privbench.observation import Observation
 
 WARM_UP = 0.05

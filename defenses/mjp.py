@@ -7,9 +7,9 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
+from privbench.block_masks import still
 from privbench.defenses._localization import Head, Target, head, loss, weight
 from privbench.defenses.shuffle import Shuffle
-from privbench.puzzle import still
 from privbench.threat import Draw
 from privbench.vit import ViT
 

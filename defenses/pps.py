@@ -5,9 +5,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Generator
 
+from privbench.block_masks import moved
 from privbench.defense import Defense
 from privbench.patches import cut, join
-from privbench.puzzle import moved
 from privbench.threat import Draw, Images
 from privbench.vit import ViT
 

@@ -7,8 +7,8 @@ import torch
 from pydantic import Field
 from torch import Generator
 
+from privbench.block_masks import LARGEST, SMALLEST, Sampler, moved, sample, throw
 from privbench.defense import Defense
-from privbench.puzzle import LARGEST, SMALLEST, Sampler, moved, sample, throw
 from privbench.threat import Draw, Images
 from privbench.vit import ViT
 

@@ -1,5 +1,5 @@
 """python -m privbench."""
 
-from privbench.cli import main
+from privbench.cli.main import main
 
 main()

@@ -5,14 +5,14 @@ from typing import Any
 
 import pandas as pd
 
-from privbench.case import Record
-from privbench.environment import device as pick
-from privbench.leaderboard import leaderboard, to_csv
-from privbench.listener import Listener
-from privbench.plan import plan
-from privbench.runner import run as run_jobs
-from privbench.store import Store, write
-from privbench.suite import Suite
+from privbench.records.case import Record
+from privbench.records.store import Store, write
+from privbench.reports.leaderboard import leaderboard, to_csv
+from privbench.running.environment import device as pick
+from privbench.running.listener import Listener
+from privbench.running.plan import plan
+from privbench.running.runner import run as run_jobs
+from privbench.running.suite import Suite
 
 
 def run(

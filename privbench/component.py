@@ -44,6 +44,28 @@ class Component:
         return {name: value for name, value in self.settings().items() if value != default[name]}
 
 
+@dataclass(frozen=True)
+class Part:
+    """A component or preset as it was run."""
+
+    name: str
+    label: str
+    """The name, and the settings that differ from their defaults: gradinv(steps=500)."""
+    version: int
+    settings: Mapping[str, Any]
+    """All settings, defaults included."""
+
+
+def label(name: str, changed: Mapping[str, Any]) -> str:
+    """Return the name as a table shows it.
+
+    >>> label("gradinv", {"steps": 500})
+    'gradinv(steps=500)'
+    """
+    inside = ", ".join(f"{key}={value}" for key, value in changed.items())
+    return f"{name}({inside})" if inside else name
+
+
 T = TypeVar("T", bound=Component)
 
 

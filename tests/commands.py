@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from privbench.cli import main
+from privbench.cli.main import main
 
 Call = Callable[..., tuple[int, str, str]]
 TINY = ("--images", "1", "--set", "model.depth=1")

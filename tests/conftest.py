@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from privbench.client import share
 from privbench.component import make
 from privbench.dataset import Dataset
 from privbench.defense import Defense
 from privbench.observation import Observation
+from privbench.running.client import share
 from privbench.threat import Secret, ThreatModel
-from privbench.victim import Victim, load
+from privbench.victims.load import Victim, load
 
 CPU = torch.device("cpu")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from privbench.datasets._classes import Part, columns, wnids
 from privbench.datasets.cifar100 import NAMES
-from privbench.imagenet import Part, columns, wnids
 
 BLANK = (16, 12)
 """Size of pictures that nobody looks at."""

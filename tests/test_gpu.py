@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from privbench.attack import Attack
-from privbench.client import generator, share
 from privbench.component import find, make, names
+from privbench.running.client import share
+from privbench.seeds import generator
 from privbench.threat import ThreatModel
-from privbench.victim import load
+from privbench.victims.load import load
 from tests.conftest import cheap, psnr, quiet
 
 pytestmark = pytest.mark.gpu

@@ -40,14 +40,9 @@ def test_the_packages_resolve_to_the_shelves(shelf):
     assert all(place.samefile(ROOT / shelf) for place in places)
 
 
-def test_every_package_is_listed_for_the_build():
-    found = {"privbench"}
-    for folder in ("privbench", *SHELVES):
-        for path in (ROOT / folder).rglob("__init__.py"):
-            parts = path.parent.relative_to(ROOT).parts
-            found.add(".".join(parts if parts[0] == "privbench" else ("privbench", *parts)))
-    assert sorted(found) == SETUPTOOLS["packages"]
-    assert set(SETUPTOOLS["package-dir"]) == {"privbench", *(f"privbench.{s}" for s in SHELVES)}
+def test_a_build_takes_the_shelves_from_where_they_stand():
+    expected = {"privbench": "privbench"} | {f"privbench.{shelf}": shelf for shelf in SHELVES}
+    assert SETUPTOOLS["package-dir"] == expected
 
 
 def test_no_file_is_longer_than_a_reader_can_hold():
@@ -74,15 +69,42 @@ def test_every_component_says_in_one_line_what_it_is(path):
         assert first.endswith((".", ":"))
 
 
-def contract(name: str) -> dict:
-    [found] = [c for c in PROJECT["tool"]["importlinter"]["contracts"] if c["name"] == name]
-    return found
+def harness() -> set[str]:
+    """Packages of the harness: all below privbench that are no shelf, no data, no library."""
+    shelves = {"attacks", "configs", "datasets", "defenses", "evals", "metrics"}
+    packages = {path.parent.name for path in (ROOT / "privbench").glob("*/__init__.py")}
+    return packages - shelves - {"assets", "corruptions"}
 
 
-def test_no_module_of_the_harness_is_forgotten_in_its_contract():
-    modules = {path.stem for path in (ROOT / "privbench").glob("*.py")}
-    expected = {f"privbench.{stem}" for stem in modules - {"__init__", "__main__"}}
-    assert set(contract("The harness names no component")["source_modules"]) == expected
+def imports(path: Path) -> set[str]:
+    """Modules of privbench that a file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.startswith("privbench.")}
+
+
+def test_the_root_is_what_a_component_may_import():
+    """The extension API leans on nothing but itself; api.py is for programs, not components."""
+    roots = [p for p in (ROOT / "privbench").glob("*.py") if p.stem not in ("api", "__main__")]
+    known = {path.stem for path in roots}
+    for path in roots:
+        names = {name.split(".")[1] for name in imports(path)}
+        assert names <= known | ({"api"} if path.stem == "__init__" else set()), path
+
+
+def test_every_wall_covers_every_package_of_the_harness():
+    expected = {f"privbench.{name}" for name in harness()}
+    assert len(expected) >= 8
+    for one in PROJECT["tool"]["importlinter"]["contracts"]:
+        if one["name"].split()[0] in ("A", "An"):
+            assert expected <= set(one["forbidden_modules"]), one["name"]
+        if one["name"] == "The harness names no component":
+            assert expected <= set(one["source_modules"])
 
 
 def test_every_contract_names_modules_that_exist():

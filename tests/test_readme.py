@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from privbench.attack import Attack
-from privbench.cli import app
-from privbench.client import generator
+from privbench.cli.main import app
 from privbench.component import names
+from privbench.seeds import generator
 from tests.conftest import quiet
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from privbench.corruption_error import NAMES, SEVERITIES
+from privbench.corruption_names import NAMES, SEVERITIES
 from privbench.corruptions import blur, digital, noise, weather
 from privbench.corruptions._recipe import MADE, Pixels, Recipe
 from privbench.errors import BadSetting, UnknownName

@@ -1,16 +1,7 @@
 """The corruptions that ImageNet-C and CIFAR-10-C were released with."""
 
+from privbench.corruption_names import NAMES, TARS
 from privbench.errors import UnknownName
-
-TARS = {
-    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
-    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
-    "weather": ("snow", "frost", "fog", "brightness"),
-    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
-    "extra": ("speckle_noise", "gaussian_blur", "spatter", "saturate"),
-}
-"""By the archive that holds them, in the order of the paper; "extra" is for validation."""
-NAMES = tuple(name for names in TARS.values() for name in names)
 
 
 def check_corruption(name: str) -> None:

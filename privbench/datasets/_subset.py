@@ -2,8 +2,8 @@
 
 from typing import ClassVar
 
+from privbench.datasets._classes import Part, columns, wnids
 from privbench.datasets._wnids import Natural
-from privbench.imagenet import Part, columns, wnids
 
 
 class Subset(Natural):

@@ -14,9 +14,9 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resiz
 
 from privbench.dataset import Dataset
 from privbench.datasets import _tree as tree
+from privbench.datasets._classes import columns, wnids
 from privbench.datasets._pictures import as_tensor, check_indices, open_rgb
 from privbench.errors import BadData
-from privbench.imagenet import columns, wnids
 from privbench.threat import Images
 
 

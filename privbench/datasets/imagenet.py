@@ -3,8 +3,8 @@
 from collections.abc import Collection
 from typing import ClassVar, Literal
 
+from privbench.datasets._classes import columns, wnids
 from privbench.datasets._wnids import Natural
-from privbench.imagenet import columns, wnids
 
 
 class ImageNet(Natural):

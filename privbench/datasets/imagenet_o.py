@@ -2,8 +2,8 @@
 
 from typing import ClassVar
 
+from privbench.datasets._classes import Part
 from privbench.datasets._subset import Subset
-from privbench.imagenet import Part
 
 
 class ImageNetO(Subset):

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from privbench.datasets import _tree as tree
+from privbench.datasets._classes import wnids
 from privbench.datasets._wnids import Natural
 from privbench.errors import BadData
-from privbench.imagenet import wnids
 
 
 class ImageNetV2(Natural):

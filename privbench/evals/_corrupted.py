@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from privbench.classifier import Classifier
-from privbench.corruption_error import COUNTED, SEVERITIES
+from privbench.corruption_names import COUNTED, SEVERITIES
 from privbench.evaluation import Condition, Evaluation
 from privbench.threat import Images
 

@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn.functional import kl_div, log_softmax
 
+from privbench.block_masks import blockwise_draw, moved
 from privbench.classifier import Classifier
 from privbench.evaluation import Condition, Evaluation
-from privbench.puzzle import blockwise_draw, moved
 from privbench.threat import Images
 
 

@@ -6,9 +6,9 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Generator, Tensor
 
+from privbench.block_masks import blockwise_draw, moved
 from privbench.classifier import Classifier
 from privbench.evaluation import Condition, Evaluation
-from privbench.puzzle import blockwise_draw, moved
 from privbench.threat import Images
 
 Ratio = Annotated[float, Field(gt=0, le=1)]

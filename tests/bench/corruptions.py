@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from privbench.corruption_error import NAMES, SEVERITIES
+from privbench.corruption_names import NAMES, SEVERITIES
 from privbench.corruptions import corrupt
 from tests.corruption_cases import SEED, Shared, draws, picture, sketch
 

@@ -18,12 +18,13 @@ from rich.table import Table
 from torch import nn
 
 from privbench.attack import Attack
-from privbench.client import generator, share
 from privbench.component import make
 from privbench.dataset import Dataset
 from privbench.observation import Observation
+from privbench.running.client import share
+from privbench.seeds import generator
 from privbench.threat import Knowledge, ThreatModel
-from privbench.victim import load
+from privbench.victims.load import load
 
 FEW, MORE = 3, 13
 """Steps of a short and a longer run: their difference is of steps alone, not of preparations."""

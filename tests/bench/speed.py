@@ -12,14 +12,15 @@ from skimage.metrics import structural_similarity
 from torch.nn.functional import cross_entropy
 
 from privbench.attacks.pe_ls import PositionLeastSquares
-from privbench.client import generator, share
 from privbench.component import make
 from privbench.dataset import Dataset
 from privbench.metric import Target
 from privbench.metrics.ssim import SSIM
 from privbench.observation import Observation
+from privbench.running.client import share
+from privbench.seeds import generator
 from privbench.threat import ThreatModel
-from privbench.victim import load
+from privbench.victims.load import load
 from privbench.vit import ViT
 
 ROUNDS = 15

@@ -1,0 +1,1 @@
+"""The ensemble: what it probes, whom it sends, how it judges."""

@@ -1,0 +1,81 @@
+"""What an update says about itself, before anything is attacked."""
+
+from dataclasses import dataclass
+
+import torch
+
+from privbench.attacks._update.noise import grid, pruned
+from privbench.attacks._update.reading import from_pictures, mask
+from privbench.observation import Observation
+from privbench.vit import ViT
+
+HIDDEN = 3e-6
+"""Share of the embedding gradient's norm above which a direction beside the tokens is real."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Facts of one observation that decide which attacks make sense."""
+
+    batch: int
+    masked: int
+    """Rows of the position gradient that are zero, or as small as the update's noise."""
+    positions: bool
+    """Whether the position gradient is shared."""
+    hidden: int
+    """Rank of the embedding gradient beside the span of the token gradients: none for one plain
+    picture, one for each masked patch, one for each further picture's patch."""
+    open_dimensions: int
+    """Numbers of the picture that linear algebra cannot decide."""
+    precision: str
+    """exact, bfloat16, float16 or pruned."""
+    local_steps: int
+    rounds: int
+    dropout: bool
+
+    def facts(self) -> dict[str, float]:
+        """Return what a record keeps."""
+        return {
+            "probe_masked": float(self.masked),
+            "probe_hidden_rank": float(self.hidden),
+            "probe_open_dimensions": float(self.open_dimensions),
+        }
+
+
+def probe(seen: Observation) -> Probe:
+    """Read an update; no evaluation of the model."""
+    vit, shared, draw = seen.model.vit, from_pictures(seen), mask(seen)
+    n, batch = vit.grid**2, seen.shape[0]
+    masked = int(draw.mask[0].sum()) if draw is not None else 0
+    hidden, free, precision = 0, n * vit.patch**2 * 3, "exact"
+    if ViT.PROJECTION in shared:
+        weight = shared[ViT.PROJECTION].flatten(1).double()
+        precision = "pruned" if pruned(weight) else grid(weight) or "exact"
+        d, p = weight.shape
+        free = n * min(n * batch, p)
+        if ViT.POSITIONS in shared:
+            rows = shared[ViT.POSITIONS][0, vit.prefix :].double()
+            basis = torch.linalg.svd(rows, full_matrices=False).Vh
+            size = torch.linalg.svdvals(weight - basis.T @ (basis @ weight))
+            hidden = int((size > HIDDEN * weight.norm()).sum())
+            free = _open(n, d, p, batch, masked)
+    protocol = seen.protocol
+    return Probe(
+        batch,
+        masked,
+        ViT.POSITIONS in shared,
+        hidden,
+        free,
+        precision,
+        protocol.local_steps,
+        protocol.rounds,
+        protocol.training,
+    )
+
+
+def _open(n: int, d: int, p: int, batch: int, masked: int) -> int:
+    if masked:
+        return n * min(masked - 1, p) * batch
+    if batch > 1:
+        return n * min((batch - 1) * n, p) * batch
+    return max(0, n - (d - 1)) * p

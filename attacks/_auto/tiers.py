@@ -1,0 +1,90 @@
+"""Members of the ensemble and their budgets, fixed: a change is a new version of `auto`.
+
+Members and settings are the same for every victim and every defense. Whoever finds better ones
+raises the version, and old records no longer count.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from privbench.attacks._auto.probe import Probe
+
+Tier = Literal["smoke", "fast", "standard", "full"]
+VERSION = 2
+
+
+def always(_: Probe) -> bool:
+    """Run wherever its tensors are shared."""
+    return True
+
+
+@dataclass(frozen=True)
+class Member:
+    """An attack with its settings, when it makes sense."""
+
+    name: str
+    tier: Tier
+    """The lowest tier that it belongs to."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    when: Callable[[Probe], bool] = always
+
+    @property
+    def label(self) -> str:
+        """The name, told apart from the same attack in a higher tier."""
+        return self.name if not self.settings else f"{self.name}/{self.tier}"
+
+
+def _open(one: Probe) -> bool:
+    return one.batch == 1 and (one.masked > 0 or not one.positions)
+
+
+def _loose(one: Probe) -> bool:
+    return one.open_dimensions > 0
+
+
+STAGES: tuple[tuple[str, tuple[Member, ...]], ...] = (
+    (
+        "analytic",
+        (
+            Member("rounds", "smoke", when=lambda one: one.rounds > 1),
+            Member("april", "smoke"),
+            Member("pe_ls", "smoke"),
+            Member("pe_watermark", "smoke", when=lambda one: one.masked == 0),
+            Member("mean", "smoke"),
+        ),
+    ),
+    (
+        "restricted",
+        (
+            Member("span", "fast", when=_open),
+            Member("srgm", "fast", when=_open),
+            Member("span", "full", {"rounds": 40, "starts": 512}, when=_open),
+            Member("srgm", "standard", {"steps": 2000, "restarts": 4}, when=_loose),
+        ),
+    ),
+    (
+        "generic",
+        (
+            Member("gradinv", "fast"),
+            Member("fedavg", "fast", when=lambda one: one.local_steps > 1),
+            Member("dia", "fast", when=lambda one: one.dropout),
+            Member("tag", "standard"),
+            Member("april_opt", "standard"),
+            Member("gradvit", "standard"),
+            Member("gradinversion", "standard"),
+            Member("gradinv", "standard", {"steps": 4000, "restarts": 2}),
+            Member("gradvit", "full", {"steps": 20000}),
+            Member("gradinv", "full", {"steps": 20000, "restarts": 8}),
+        ),
+    ),
+)
+
+
+def members(tier: Tier, found: Probe) -> list[list[Member]]:
+    """Return, stage by stage, whom a tier sends against what was probed."""
+    order = get_args(Tier)
+    allowed = order[: order.index(tier) + 1]
+    return [
+        [one for one in stage if one.tier in allowed and one.when(found)] for _, stage in STAGES
+    ]

@@ -1,0 +1,112 @@
+"""How good a candidate is, without the truth: its own gradient against the shared one."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Generator, Tensor
+
+from privbench.attacks._matching.distances import relative
+from privbench.attacks._matching.local import LocalModel
+from privbench.attacks._update.pixels import LEVELS, rounded
+from privbench.attacks._update.reading import from_pictures, labels, mask
+from privbench.errors import NotGranted
+from privbench.observation import Observation
+from privbench.threat import Draw, Images, Reconstruction, Update
+
+ARITHMETIC = 1e-8
+"""Relative squared distance that float32 arithmetic alone may leave between equal pictures."""
+FLOOR = 1.5
+"""Factor over the expected distance within which a candidate stands at the noise floor."""
+PROVED = 1e-10
+"""Relative squared distance up to which a picture on the 8-bit grid counts as the right one."""
+SHARPER = 100.0
+"""Factor by which a step of the grid in one pixel has to be farther away than the picture."""
+NEIGHBORS = 3
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Mean over tensors of the squared difference, relative to the shared tensor."""
+
+    apart: float
+    floor: float
+    """What the defense's public noise alone would put between the right picture and the update."""
+
+    @property
+    def at_floor(self) -> bool:
+        """Whether nothing but noise is left to explain."""
+        return self.apart <= FLOOR * self.floor + ARITHMETIC
+
+
+class Verdict:
+    """Judges candidates of one observation; the defense's procedure is public, its dice are not."""
+
+    def __init__(self, seen: Observation, rng: Generator) -> None:
+        self.seen, self.calls = seen, 0
+        self.shown = mask(seen)
+        self.seeds = torch.randint(2**62, (2,), generator=rng).tolist()
+        self.dice = rng
+        model, steps = seen.model, seen.protocol.local_steps
+        self.model = (
+            LocalModel(model.vit, model.defense, seen.protocol) if steps > 1 else seen.model
+        )
+        self.shared = from_pictures(seen) if steps > 1 else dict(seen.update.tensors)
+
+    def labels(self, answer: Reconstruction) -> Int[Tensor, " b"] | None:
+        """Labels of a candidate: its own, or those that the update shows; None without any."""
+        if answer.labels is not None:
+            return answer.labels
+        try:
+            return labels(self.seen)
+        except NotGranted:
+            return None
+
+    def distance(
+        self, images: Images, known: Int[Tensor, " b"] | None, draw: Draw | None = None
+    ) -> Distance:
+        """Compare; infinitely far where the labels are unknown or the gradient is undefined.
+
+        A draw stands in for the one that the update shows.
+        """
+        if known is None:
+            return Distance(float("inf"), 0.0)
+        steps = self.seen.protocol.local_steps
+        self.calls += steps
+        draw = self.shown if draw is None else draw
+        found = self.model.gradient(images, known, draw, differentiable=False)
+        added = {} if steps > 1 else self.seen.model.penalty_gradient(draw)
+        found = {n: found[n] + added[n] if n in added else found[n] for n in found}
+        plain = {name: found[name] for name in self.shared}
+        first, second = (self._protected(plain, seed) for seed in self.seeds)
+        steady = all(torch.equal(first[name], second[name]) for name in first)
+        apart = float(relative(first if steady else plain, self.shared))
+        floor = 0.0 if steady else float(relative(first, plain))
+        return Distance(apart if apart == apart else float("inf"), floor)
+
+    def proof(
+        self, images: Images, known: Int[Tensor, " b"] | None, draw: Draw | None = None
+    ) -> Images | None:
+        """Return the picture on the 8-bit grid if its gradient is the shared one, else None.
+
+        A step of the grid in a pixel must leave the gradient farther away than the picture does:
+        only then does the gradient tell neighbors apart. What the model does not see, as the
+        order of masked patches, stays unproved.
+        """
+        picture = rounded(images)
+        here = self.distance(picture, known, draw)
+        if here.floor > 0 or here.apart > PROVED:
+            return None
+        for _ in range(NEIGHBORS):
+            beside = picture.clone().flatten()
+            at = int(torch.randint(beside.numel(), (), generator=self.dice))
+            beside[at] += (1 if beside[at] < 0.5 else -1) / LEVELS
+            there = self.distance(beside.view_as(picture), known, draw).apart
+            if there <= SHARPER * here.apart:
+                return None
+        return picture
+
+    def _protected(self, tensors: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+        update = Update(tensors, self.seen.update.withheld)
+        guarded = self.seen.model.defense.protect(update, Generator().manual_seed(seed))
+        return dict(guarded.tensors)

@@ -1,0 +1,1 @@
+"""Closed forms: what linear algebra alone tells."""

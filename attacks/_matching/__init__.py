@@ -1,0 +1,1 @@
+"""Gradient matching: what is compared, and how it descends."""

@@ -1,0 +1,1 @@
+"""Re-assembly: patches put back into order."""

@@ -1,0 +1,1 @@
+"""Token equations, and the search for their roots."""

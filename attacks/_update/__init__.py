@@ -1,0 +1,1 @@
+"""Reads an update: labels, mask, noise, and the systems in it."""

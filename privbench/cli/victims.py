@@ -1,0 +1,147 @@
+"""The command line's victims: train them, take over weights, study them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from privbench.cli.options import Names, Out, Weights, console, split_names
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(train)
+    app.command("import-weights")(import_weights)
+    studies = typer.Typer(no_args_is_help=True, help="Look into victims' weights.")
+    studies.command("pe")(study_pe)
+    studies.callback()(lambda: None)  # with it the one command keeps its name
+    app.add_typer(studies, name="study")
+
+
+def train(
+    model: Annotated[str, typer.Option(help="Victim to train, such as vit_mjp.")],
+    dataset: Annotated[
+        str | None, typer.Option(help="Pictures. \\[default: the victim's own]")
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder that holds train and test.", metavar="PATH")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Short for --set train.epochs=N.", metavar="N")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order, augmentation.", min=0)] = 0,
+    set_: Annotated[
+        Names,
+        typer.Option(
+            "--set", help="train.lr=5e-4; also model., dataset. Repeat it.", metavar="KEY=VALUE"
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that augment large pictures.", metavar="N", min=0),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="\\[default: results/training/MODEL-seedN]", metavar="DIR"),
+    ] = None,
+) -> None:
+    """Train a victim by its recipe; the same command goes on where it was stopped.
+
+    Several processes share each batch: torchrun --nproc-per-node 2 -m privbench train ...
+    """
+    screen = console()
+    with screen.status("loading"):
+        from privbench.cli.tables import Ascent
+        from privbench.training.session import begin, finish
+
+        folder = out or Path("results") / "training" / f"{model.replace(':', '_')}-seed{seed}"
+        assignments = [*(set_ or []), *([f"train.epochs={epochs}"] if epochs else [])]
+        training = begin(
+            model,
+            dataset,
+            data_root,
+            assignments,
+            seed=seed,
+            device=device,
+            out=folder,
+            workers=workers,
+        )
+    words = ["privbench train --model", model, "--dataset", str(training.identity["dataset"])]
+    words += ["--data-root PATH"] if data_root else []
+    words += [f"--seed {seed}", *(f"--set {one}" for one in assignments)]
+    if not training.engine.is_main_process:
+        finish(training, lambda *_: None)
+        return
+    ascent = Ascent(screen)
+    with ascent.bar:
+        path = finish(training, ascent.report, " ".join(words))
+    screen.print(f"Weights: {path}", soft_wrap=True)
+    screen.print(f"Log: {folder / 'log.csv'}", soft_wrap=True)
+    screen.print(f"Attack them: privbench run --attack gradinv --model {model} --weights {path}")
+
+
+def study_pe(
+    model: Annotated[list[str], typer.Option(help="Victims; repeat it, or separate by commas.")],
+    weights: Weights = None,
+    set_: Annotated[
+        Names, typer.Option("--set", help="model.embed_dim=192. Repeat it.", metavar="KEY=VALUE")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of folds and random tables.", min=0)] = 0,
+    out: Out = Path("results"),
+) -> None:
+    """Measure how plainly position embeddings tell places: variance, ridge regression, figure."""
+    screen = console()
+    with screen.status("loading"):
+        import torch
+
+        from privbench.cli.tables import Passes, positions_board
+        from privbench.records.store import write
+        from privbench.reports.positions_figure import draw
+        from privbench.running.plan import model_part
+        from privbench.running.suite import distribute
+        from privbench.study.positions import study
+        from privbench.victims.load import known_settings, load
+        from privbench.victims.preset import model_preset, parse_settings
+
+        names = split_names(model)
+        known = {name: known_settings(model_preset(name)) for name in names}
+        changes = distribute("model", parse_settings(set_ or [], ("model",))["model"], known)
+        cpu = torch.device("cpu")
+        loaded = {name: load(name, changes[name], (), weights, cpu) for name in names}
+        victims = [
+            (model_part(name, changes[name], victim).label, victim)
+            for name, victim in loaded.items()
+        ]
+    passes = Passes(screen)
+    with passes.bar:
+        table = study(victims, seed, lambda done, total: passes.report("tables", done, total))
+    folder = out / "study"
+    write(folder / "pe.csv", table.to_csv(index=False, float_format="%.6g").encode())
+    write(folder / "pe.png", draw(table))
+    screen.print(positions_board(table))
+    screen.print(f"Table: {folder / 'pe.csv'}", soft_wrap=True)
+    screen.print(f"Figure: {folder / 'pe.png'}", soft_wrap=True)
+
+
+def import_weights(
+    file: Annotated[Path, typer.Argument(help="A checkpoint of timm, DeiT or MJP's code.")],
+    model: Annotated[str, typer.Option(help="The victim that it fits, such as vit_mjp_small.")],
+    out: Annotated[
+        Path | None, typer.Option(help="\\[default: MODEL-FILE.safetensors]", metavar="FILE")
+    ] = None,
+    set_: Annotated[
+        Names, typer.Option("--set", help="model.num_classes=100. Repeat it.", metavar="KEY=VALUE")
+    ] = None,
+) -> None:
+    """Turn somebody's checkpoint into a safetensors file that --weights takes."""
+    screen = console()
+    with screen.status("loading"):
+        from privbench.victims.import_checkpoint import import_weights as convert
+        from privbench.victims.preset import parse_settings
+
+        settings = parse_settings(set_ or [], ("model",))["model"]
+        target = out or Path(f"{model.replace(':', '_')}-{file.stem}.safetensors")
+        card = convert(file, model, target, settings)
+    screen.print(f"Read as {card['format']}: {card['tensors']} tensors.")
+    screen.print(f"Weights: {target}", soft_wrap=True)

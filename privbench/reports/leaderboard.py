@@ -1,0 +1,202 @@
+"""Records to a table: a pure function."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from math import isfinite
+from typing import Any
+
+import pandas as pd
+
+from privbench.records.case import UNDEFENDED, Record, Scores
+from privbench.reports.stats import mean_interval
+
+KEYS = ("model", "weights", "weights_sha256", "defense", "attack", "dataset", "threat", "seed")
+DIGITS = 6
+LEAKS = 1.0
+"""Decibels over the mean color that an attack has to reach on the control to count elsewhere."""
+VOID = "The undefended control does not leak under this attack: this row is void."
+
+Row = dict[str, Any]
+Key = tuple[Any, ...]
+
+
+def leaderboard(records: Iterable[Record], beside: Iterable[Record] = ()) -> pd.DataFrame:
+    """Return a row per victim, defense, attack, data set, threat model and seed.
+
+    For each metric: mean, 95 % bootstrap interval over images (_lo, _hi), for an ensemble the mean
+    of each image's best score over its members (_oracle), which no attacker can select, the
+    mean-color picture's mean (_floor), the undefended victim's mean under the same attack
+    (_control), and how many scores reached the metric's cap (_exact). Failed and refused images
+    are counted, never left out in silence. Empty means not measured. Controls are looked for
+    among records and among those beside them, and count on the same pictures only.
+    """
+    groups = _groups(records)
+    rows = [dict(zip(KEYS, key, strict=True)) | _row(group) for key, group in groups.items()]
+    controls: dict[Key, list[Record]] = defaultdict(list)
+    for key, group in _groups([*chain(*groups.values()), *beside]).items():
+        controls[_alike(key)] += _done(group)
+    for row, group in zip(rows, groups.values(), strict=True):
+        row |= _controls(row, group, controls)
+        row["notes"] = " | ".join(filter(None, (row["notes"], _void(row))))
+    table = pd.DataFrame(rows)
+    return (
+        table.reindex(columns=_columns(table.columns)) if rows else pd.DataFrame(columns=list(KEYS))
+    )
+
+
+def to_csv(table: pd.DataFrame) -> bytes:
+    """Text of the CSV file, numbers to six significant digits."""
+    return table.to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n").encode()
+
+
+def _groups(records: Iterable[Record]) -> dict[Key, list[Record]]:
+    """Sort records into rows, each with the newest component versions only."""
+    groups: dict[Key, list[Record]] = defaultdict(list)
+    # Sorted, because a bootstrap over the same scores in another order is another interval.
+    unique = {record.case.key: record for record in records}
+    for record in sorted(unique.values(), key=lambda record: (record.case.images, record.case.key)):
+        groups[_key(record)].append(record)
+    return {key: _newest(groups[key]) for key in sorted(groups)}
+
+
+def _done(group: list[Record]) -> list[Record]:
+    return [record for record in group if record.status == "done"]
+
+
+def _key(record: Record) -> Key:
+    case = record.case
+    return (
+        case.model.label,
+        case.weights,
+        case.weights_sha256[:12],
+        case.defended,
+        case.attack.label,
+        case.dataset.label,
+        case.known,
+        case.seed,
+    )
+
+
+def _newest(group: list[Record]) -> list[Record]:
+    """Keep the records of the newest component versions; older ones no longer count.
+
+    A component that has gained a setting is newer, too, though its old answers may stand.
+    """
+
+    def versions(record: Record) -> tuple[tuple[int, int], ...]:
+        case = record.case
+        parts = (case.attack, case.model, case.dataset, *case.defense)
+        return tuple((part.version, len(part.settings)) for part in parts)
+
+    latest = max(map(versions, group))
+    return [record for record in group if versions(record) == latest]
+
+
+def _row(group: list[Record]) -> Row:
+    done = _done(group)
+    row: Row = {
+        "n": _images(group, "done"),
+        "failed": _images(group, "failed"),
+        "refused": _images(group, "refused"),
+    }
+    for name, facts in _metrics(done).items():
+        values = _values((record.scores for record in done), name)
+        row[name], row[f"{name}_lo"], row[f"{name}_hi"] = mean_interval(values)
+        row[f"{name}_floor"] = _mean(_values((record.floor for record in done), name))
+        if facts["cap"] is not None:
+            row[f"{name}_exact"] = sum(value >= facts["cap"] for value in values)
+        if any(record.members for record in done):
+            row[f"{name}_oracle"] = _mean(_best(done, name, facts["higher_is_better"]))
+    row["masked"] = _mean([m for record in done for m in record.masked or ()])
+    row["label_accuracy"] = _mean(_known(record.label_accuracy for record in done))
+    row["objective"] = _mean(_known(record.objective for record in done))
+    row["chosen"] = _chosen(done)
+    images = max(row["n"], 1)
+    row["seconds"] = sum(record.seconds or 0 for record in done) / images if done else None
+    row["gradient_calls"] = sum(record.gradient_calls for record in done) / images if done else None
+    notes = [record.error for record in group if record.error] + [
+        warning for record in done for warning in record.warnings
+    ]
+    row["notes"] = " | ".join(dict.fromkeys(notes))
+    return row
+
+
+def _images(group: list[Record], status: str) -> int:
+    return sum(len(record.case.images) for record in group if record.status == status)
+
+
+def _metrics(done: list[Record]) -> Mapping[str, Mapping[str, Any]]:
+    found: dict[str, Mapping[str, Any]] = {}
+    for record in done:
+        found |= {name: record.metrics[name] for name in record.scores}
+    return found
+
+
+def _best(done: list[Record], name: str, high: bool) -> list[float]:
+    """Each image's best score over the members of an ensemble and the answer handed in."""
+    found = []
+    for record in done:
+        rows = [one[name] for one in (record.scores, *record.members.values()) if name in one]
+        for scores in zip(*rows, strict=True):
+            if known := _known(scores):
+                found.append(max(known) if high else min(known))
+    return found
+
+
+def _chosen(done: list[Record]) -> str | None:
+    """Members whose answers were handed in, with counts, the most frequent first."""
+    counts = Counter(record.choice for record in done if record.choice)
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or None
+
+
+def _values(scores: Iterable[Scores], name: str) -> list[float]:
+    return _known(value for one in scores for value in one.get(name, ()))
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    """Leave out what a record's file shows as null: nothing, NaN and infinity."""
+    return [value for value in values if value is not None and isfinite(value)]
+
+
+def _mean(values: list[Any]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _controls(row: Row, group: list[Record], known: Mapping[Key, list[Record]]) -> Row:
+    """Means of the undefended victim, attacked alike on the same pictures; empty without one."""
+    own = tuple(row[name] for name in KEYS)
+    twins = known.get((group[0].case.control, UNDEFENDED, *_alike(own)[2:]), [])
+    pictures = {record.case.images_sha256 for record in group}
+    same = [record.scores for record in twins if record.case.images_sha256 in pictures]
+    return {f"{name}_control": _mean(_values(same, name)) for name in _metrics(_done(group))}
+
+
+def _void(row: Row) -> str | None:
+    """Say that an attack which tried anything failed on the control; floors do not try."""
+    control, floor = row.get("psnr_control"), row.get("psnr_floor")
+    if not row["gradient_calls"] or control is None or floor is None:
+        return None
+    return VOID if control < floor + LEAKS else None
+
+
+def _alike(key: Key) -> Key:
+    """Model and defense first, then all that a control must share; weights differ by nature."""
+    named = dict(zip(KEYS, key, strict=True))
+    same = ("weights", "attack", "dataset", "threat", "seed")
+    return (named["model"], named["defense"], *(named[name] for name in same))
+
+
+def _columns(found: Iterable[str]) -> list[str]:
+    """Keys and counts first, then metric by metric, then cost."""
+    last = ["masked", "chosen", "label_accuracy", "objective", "seconds", "gradient_calls", "notes"]
+    first = [*KEYS, "n", "failed", "refused"]
+    middle = sorted(set(found) - set(first) - set(last), key=_metric_order)
+    return [*first, *middle, *last]
+
+
+def _metric_order(column: str) -> tuple[str, int]:
+    for place, ending in enumerate(("_lo", "_hi", "_oracle", "_floor", "_control", "_exact"), 1):
+        if column.endswith(ending):
+            return column.removesuffix(ending), place
+    return column, 0

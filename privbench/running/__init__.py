@@ -1,0 +1,1 @@
+"""Runs: from a suite to jobs, and from jobs to records."""

@@ -1,0 +1,1 @@
+"""Training of victims by one recipe."""

@@ -1,0 +1,1 @@
+"""Utility: accuracy and robustness of models."""

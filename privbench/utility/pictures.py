@@ -1,0 +1,111 @@
+"""The pictures of one data set as a model takes them; some may be unreadable, few enough."""
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from privbench.component import Part
+from privbench.dataset import Dataset
+from privbench.errors import BadData, BadSetting, Unreadable
+from privbench.seeds import generator
+from privbench.threat import Images
+
+SMALL = 64
+"""Side in pixels up to which pictures are known by their pixels, larger ones by their files."""
+TOLERATED = 0.001
+"""Share of unreadable pictures up to which a figure over the others is still worth having."""
+NAMED = 3
+CHUNK = 32
+"""Pictures that a thread reads in one go."""
+KEPT = 1000
+
+
+@dataclass
+class Gallery:
+    """Chosen pictures of a data set with their labels; opened when asked for, the small once."""
+
+    part: Part
+    pictures: Dataset
+    side: int
+    classes: int
+    chosen: Sequence[int]
+    keep: bool = False
+    """Whether small pictures stay in memory, since several passes show them."""
+    unreadable: dict[int, str] = field(default_factory=dict)
+    """What is wrong with a picture, by its number."""
+    _kept: dict[int, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def load(self, numbers: Sequence[int]) -> tuple[Images, Int[Tensor, " b"], list[int]]:
+        """Return pictures, their labels, and their places among the wanted numbers.
+
+        Raises BadData where more than a thousandth of all cannot be read.
+        """
+        fresh = [number for number in numbers if number not in self._kept | self.unreadable]
+        parts = [fresh[first : first + CHUNK] for first in range(0, len(fresh), CHUNK)]
+        with ThreadPoolExecutor() as pool:  # decoders let other threads run
+            read = {number: one for part in pool.map(self._read, parts) for number, one in part}
+        if self.keep and self.side <= SMALL:
+            self._kept |= read
+        if len(self.unreadable) > TOLERATED * len(self):
+            raise BadData(
+                f"{len(self.unreadable)} of {len(self)} pictures cannot be read, more than "
+                f"{TOLERATED:.1%}. {next(iter(self.unreadable.values()))}"
+            )
+        at = [place for place, number in enumerate(numbers) if number not in self.unreadable]
+        pixels = [(read | self._kept)[numbers[place]] for place in at]
+        images = torch.stack(pixels) / 255 if at else torch.zeros(0, 3, self.side, self.side)
+        return images, self.labels[[numbers[place] for place in at]], at
+
+    @cached_property
+    def labels(self) -> Int[Tensor, " n"]:
+        """Return the label of every picture of the data set, chosen or not."""
+        return torch.tensor(self.pictures.labels(self.classes))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Return a hash of labels, choice, and pixels; of large pictures the names and sizes."""
+        digest = hashlib.sha256(self.labels.numpy().tobytes() + str(list(self.chosen)).encode())
+        if self.side > SMALL:
+            digest.update(f"{self.pictures.listing()} {self.side}".encode())
+            return digest.hexdigest()
+        for first in range(0, len(self.chosen), KEPT):
+            images, _, at = self.load(self.chosen[first : first + KEPT])
+            digest.update(str(at).encode() + (images * 255).round().byte().numpy().tobytes())
+        return digest.hexdigest()
+
+    def complaint(self) -> str:
+        """Return a sentence on unreadable pictures; empty without any."""
+        if not self.unreadable:
+            return ""
+        first = " ".join(list(self.unreadable.values())[:NAMED])
+        return f"{len(self.unreadable)} of {len(self)} pictures left out: {first}"
+
+    def _read(self, numbers: Sequence[int]) -> list[tuple[int, Tensor]]:
+        """Read a few pictures as 8-bit numbers; one by one where one of them is unreadable."""
+        try:
+            images, _ = self.pictures.load(numbers, self.side, self.classes)
+        except Unreadable as error:
+            if len(numbers) > 1:
+                return [found for number in numbers for found in self._read([number])]
+            self.unreadable[numbers[0]] = str(error)
+            return []
+        return list(zip(numbers, (images * 255).round().byte(), strict=True))
+
+
+def choose(count: int, images: int | None) -> Sequence[int]:
+    """Return the numbers of all pictures, or of a fixed random part of them."""
+    if images is None or images == count:
+        return range(count)
+    if not 1 <= images <= count:
+        raise BadSetting(f"--images is a number from 1 to {count} here, not {images}.")
+    order = torch.randperm(count, generator=generator("part of", count))
+    return sorted(order[:images].tolist())

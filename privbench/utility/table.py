@@ -1,0 +1,90 @@
+"""Utility records to a table: a pure function."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from math import isfinite
+from typing import Any
+
+import pandas as pd
+
+from privbench.records.utility import UtilityRecord
+from privbench.reports.stats import mean_interval, share_interval
+
+KEYS = ("model", "weights", "weights_sha256", "dataset", "n", "seed")
+FIRST = ("top", "shuffled", "agreement")
+ENDINGS = ("_lo", "_hi", "_n")
+
+Key = tuple[Any, ...]
+
+
+def utility_table(records: Iterable[UtilityRecord]) -> pd.DataFrame:
+    """Return a row per victim, pictures and seed, with a mean per column that was measured.
+
+    Beside each mean its 95 % interval (_lo, _hi): Wilson's for a share, a bootstrap over images
+    else; `_n` where not all pictures count. Empty means not measured, never filled in. Tests of
+    robustness have a table of their own.
+    """
+    groups: dict[Key, list[UtilityRecord]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: record.case.key):
+        if not record.case.tests_robustness:
+            groups[_key(record)].append(record)
+    rows = []
+    for key in sorted(groups, key=str):
+        row = dict(zip(KEYS, key, strict=False))  # the pictures' hash stays out of the table
+        for name, values in _newest(groups[key]).items():
+            row |= _figures(name, values, row["n"])
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    return table.reindex(columns=[*KEYS, *_columns(table.columns)]) if rows else table
+
+
+def _key(record: UtilityRecord) -> Key:
+    case = record.case
+    return (
+        case.model.label,
+        case.weights,
+        case.weights_sha256[:12],
+        case.dataset.label,
+        case.n,
+        case.seed,
+        case.images_sha256,
+    )
+
+
+def _newest(group: list[UtilityRecord]) -> dict[str, list[float | None]]:
+    """Columns of all records, those of an evaluation's newest version only."""
+    latest: dict[str, int] = defaultdict(int)
+    for record in group:
+        part = record.case.evaluation
+        latest[part.label] = max(latest[part.label], part.version)
+    found: dict[str, list[float | None]] = {}
+    for record in group:
+        part = record.case.evaluation
+        if part.version == latest[part.label]:
+            changed = part.label.removeprefix(part.name)  # tells the same columns apart
+            found |= {f"{name}{changed}": values for name, values in record.values.items()}
+    return found
+
+
+def _figures(name: str, values: list[float | None], n: int) -> dict[str, Any]:
+    known = [value for value in values if value is not None and isfinite(value)]
+    is_share = all(value in (0, 1) for value in known)
+    mean, low, high = (
+        share_interval(int(sum(known)), len(known)) if is_share else mean_interval(known)
+    )
+    found = {name: mean, f"{name}_lo": low, f"{name}_hi": high}
+    return found | ({f"{name}_n": len(known)} if len(known) != n else {})
+
+
+def _columns(found: Iterable[str]) -> list[str]:
+    """Accuracy first, then shuffled pictures, then by name; each mean before its interval."""
+    names = [name for name in found if name not in KEYS]
+
+    def order(name: str) -> tuple[int, str, int]:
+        first = next((i for i, start in enumerate(FIRST) if name.startswith(start)), len(FIRST))
+        for place, ending in enumerate(ENDINGS, 1):
+            if name.endswith(ending):
+                return first, name.removesuffix(ending), place
+        return first, name, 0
+
+    return sorted(names, key=order)

@@ -1,0 +1,1 @@
+"""Victims: presets, weights, and what they are built from."""

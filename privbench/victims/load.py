@@ -1,0 +1,149 @@
+"""A backbone with its positional scheme, a defense on the update, and weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from timm.data.config import resolve_model_data_config
+from timm.models.vision_transformer import VisionTransformer
+
+from privbench.component import find, make
+from privbench.defense import Defense, Stack
+from privbench.errors import BadSetting, UnknownName
+from privbench.observation import PublicModel
+from privbench.variants import give_dropout, strip_first_block
+from privbench.victims.cards import bundled
+from privbench.victims.preset import Preset, model_preset
+from privbench.victims.weights import digest, fill, label
+from privbench.vit import ViT
+
+TIMM_STD = 0.02
+"""Of timm's position tables; position_std scales them."""
+VARIANTS: Mapping[str, Any] = {"dropout": 0.0, "first_block": "plain"}
+"""Settings that every victim has; records hold them only where they are not the default.
+
+dropout: rate of timm's pos_drop, attn_drop and proj_drop, active while a client trains.
+first_block: plain, or april for one without its first LayerNorm and without residuals.
+"""
+
+
+@dataclass(frozen=True)
+class Victim:
+    """What a client runs; all of it is public but the dice."""
+
+    preset: Preset
+    settings: Mapping[str, Any]
+    """All settings of the architecture and the scheme, defaults included."""
+    model: PublicModel
+    weights: str
+    """Where the weights come from: init, pretrained, trained, or a file's name."""
+    weights_sha256: str
+
+    def shared(self) -> frozenset[str]:
+        """Names of the parameters whose gradient the client shares."""
+        names = frozenset(self.model.vit.trained())
+        return names - self.model.defense.withholds(names)
+
+
+def known_settings(preset: Preset) -> list[str]:
+    """Names that `--set model.KEY=VALUE` may use for a victim."""
+    scheme = find(Defense, preset.scheme).setting_names()
+    return [*preset.architecture, *scheme, *preset.initial(), *VARIANTS]
+
+
+def load(
+    name: str,
+    settings: Mapping[str, Any],
+    defenses: tuple[Defense, ...],
+    weights: str | None,
+    device: torch.device,
+) -> Victim:
+    """Build a victim; raises UnknownName, BadSetting, BadWeights or UnsupportedModel.
+
+    Without a word on weights it has those that come along, unless there are none, or settings
+    ask for another architecture or start.
+    """
+    preset = model_preset(name)
+    UnknownName.refuse(f"setting of {name}", settings, known_settings(preset))
+    architecture = {key: settings.get(key, value) for key, value in preset.architecture.items()}
+    seed = settings.get("init_seed", preset.init_seed)
+    spread = settings.get("position_std", preset.position_std)
+    variants = {key: settings.get(key, value) for key, value in VARIANTS.items()}
+    _check(name, architecture, seed, spread)
+    _check_variants(name, variants)
+    own = (*architecture, *preset.initial(), *variants)
+    changes = {key: value for key, value in settings.items() if key not in own}
+    scheme = make(Defense, preset.scheme, dict(preset.settings) | changes)
+    vit = _build(preset, name, architecture, seed)
+    vit.positions.data *= spread / TIMM_STD
+    if variants["dropout"]:
+        give_dropout(vit.backbone, variants["dropout"])
+    if variants["first_block"] == "april":
+        strip_first_block(vit.backbone)
+    stack = Stack(parts=(scheme, *defenses))
+    stack.equip(vit, torch.Generator().manual_seed(seed))
+    if weights is None:
+        other = any(key in settings for key in (*architecture, *preset.initial()))
+        other = other or variants["first_block"] != VARIANTS["first_block"]
+        weights = "init" if other or bundled(name) is None else "trained"
+    fill(vit, name, preset, weights)
+    return Victim(
+        preset=preset,
+        settings={
+            **architecture,
+            **scheme.settings(),
+            "init_seed": seed,
+            "position_std": spread,
+            **{key: value for key, value in variants.items() if value != VARIANTS[key]},
+        },
+        model=PublicModel(vit.eval().to(device), stack),
+        weights=label(weights),
+        weights_sha256=digest(vit.state_dict()),
+    )
+
+
+def _check(name: str, architecture: Mapping[str, Any], seed: Any, spread: Any) -> None:
+    if type(spread) not in (int, float) or not 0 < spread < float("inf"):
+        raise BadSetting(f"{name}: position_std is a number above zero, not {spread!r}.")
+    for key, value, least in [
+        *((k, v, 1) for k, v in architecture.items()),
+        ("init_seed", seed, 0),
+    ]:
+        if type(value) is not int or not least <= value < 2**63:
+            raise BadSetting(f"{name}: {key} is a whole number from {least} on, not {value!r}.")
+    side, patch = architecture.get("img_size", 0), architecture.get("patch_size", 1)
+    if side % patch:
+        raise BadSetting(
+            f"{name}: patches of {patch} px do not divide pictures of {side} px; "
+            f"set img_size to a multiple of patch_size, such as {max(side // patch, 1) * patch}."
+        )
+
+
+def _check_variants(name: str, variants: Mapping[str, Any]) -> None:
+    rate, block = variants["dropout"], variants["first_block"]
+    if type(rate) not in (int, float) or not 0 <= rate < 1:
+        raise BadSetting(f"{name}: dropout is a rate from 0 to below 1, not {rate!r}.")
+    if block not in ("plain", "april"):
+        raise BadSetting(f"{name}: first_block is plain or april, not {block!r}.")
+
+
+def _build(preset: Preset, name: str, architecture: Mapping[str, Any], seed: int) -> ViT:
+    # timm draws its weights from torch's global generator; the fork keeps that to itself.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if preset.timm is None:
+            assert preset.mean is not None
+            assert preset.std is not None
+            try:
+                backbone = VisionTransformer(**architecture)
+            except (AssertionError, RuntimeError, TypeError, ZeroDivisionError) as error:
+                wishes = ", ".join(f"{key} {value}" for key, value in architecture.items())
+                raise BadSetting(f"{name} cannot be built with {wishes}: {error}.") from None
+            return ViT(backbone, preset.mean, preset.std)
+        if preset.timm not in (known := timm.list_models()):
+            raise UnknownName("timm model", preset.timm, known)
+        backbone = timm.create_model(preset.timm, pretrained=False)
+        pixels = resolve_model_data_config(backbone)
+        return ViT(backbone, pixels["mean"], pixels["std"])

@@ -1,0 +1,102 @@
+"""Presets in YAML, and settings given as section.key=value."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from privbench.component import complaint
+from privbench.errors import BadSetting, UnknownName
+from privbench.training.recipe import Recipe
+
+SECTIONS = ("attack", "dataset", "defense", "model", "threat")
+
+
+class Preset(BaseModel):
+    """A victim: its backbone, its positional scheme, what its pixels are normalized by."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    summary: str
+    architecture: Mapping[str, int] = {}
+    """Arguments of timm's VisionTransformer; empty with a timm name."""
+    timm: str | None = None
+    """Name of a timm model."""
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    scheme: str = "vanilla"
+    """The positional defense."""
+    settings: Mapping[str, Any] = {}
+    """Of the scheme."""
+    init_seed: int = 0
+    position_std: float = 0.02
+    """Of the position table before training; MJP's released code starts its own at 1."""
+    dataset: str = "photos"
+    """Attacked unless the user names another."""
+    pretrained: str | None = None
+    """Name of the timm model whose published weights fit, for --weights pretrained."""
+    control: str | None = None
+    """The undefended victim to compare with."""
+    recipe: Recipe = Recipe()
+    """How `privbench train` trains it."""
+
+    def initial(self) -> dict[str, int | float]:
+        """Return the settings of what the weights are before training."""
+        return {"init_seed": self.init_seed, "position_std": self.position_std}
+
+
+def preset_names(kind: str) -> list[str]:
+    """Names of the presets of a kind: models or suites."""
+    folder = files(f"privbench.configs.{kind}")
+    entries = (entry.name for entry in folder.iterdir())
+    return sorted(name.removesuffix(".yaml") for name in entries if name.endswith(".yaml"))
+
+
+def read_preset(kind: str, name: str) -> dict[str, Any]:
+    """Read a bundled YAML file; `like: NAME` in it takes over all that it doesn't say."""
+    if name not in (known := preset_names(kind)):
+        raise UnknownName(kind.removesuffix("s"), name, known)
+    text = (files(f"privbench.configs.{kind}") / f"{name}.yaml").read_text(encoding="utf-8")
+    content: dict[str, Any] = yaml.safe_load(text)
+    if parent := content.pop("like", None):
+        return read_preset(kind, parent) | content
+    return content
+
+
+def model_preset(name: str) -> Preset:
+    """Return the preset of a victim; `timm:NAME` is any timm vision transformer, undefended."""
+    if name.startswith("timm:"):
+        return Preset(summary=f"timm's {name[5:]}, undefended.", timm=name[5:], control=name)
+    try:
+        return Preset(**read_preset("models", name))
+    except ValidationError as error:
+        raise BadSetting(complaint(f"preset {name}", error)) from None
+
+
+def parse_settings(
+    assignments: Iterable[str], sections: Sequence[str] = SECTIONS
+) -> dict[str, dict[str, Any]]:
+    """Sort `section.key=value` by section; values are read as YAML.
+
+    >>> parse_settings(["attack.steps=500", "threat.knows=labels"])["attack"]
+    {'steps': 500}
+    """
+    found: dict[str, dict[str, Any]] = {section: {} for section in sections}
+    for assignment in assignments:
+        path, equals, value = assignment.partition("=")
+        section, dot, key = path.strip().partition(".")
+        if not equals or not dot or not key:
+            raise BadSetting(
+                f"--set reads SECTION.KEY=VALUE, such as attack.steps=500; not '{assignment}'."
+            )
+        if section not in sections:
+            raise UnknownName("section of --set", section, sections)
+        try:
+            found[section][key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise BadSetting(
+                f"--set {path}: '{value}' is not a YAML value; put it in quotes."
+            ) from None
+    return found
