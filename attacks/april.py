@@ -13,20 +13,18 @@ from typing import Annotated, Any, ClassVar
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from timm.layers.attention import Attention
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from privbench.attack import Attack, Tick
 from privbench.attacks._update.reading import from_pictures
 from privbench.attacks._update.system import relative, tensor
 from privbench.errors import BadUpdate, UnsupportedModel
 from privbench.observation import Observation
-from privbench.patches import join
+from privbench.roles import Linear, Role
 from privbench.threat import Reconstruction
 from privbench.variants import FirstBlock
 from privbench.vit import ViT
 
-QKV = "backbone.blocks.0.attn.qkv.weight"
 HOLDS = 1e-4
 """Relative residual up to which the equation counts as valid; float32 alone leaves 1e-7."""
 
@@ -35,7 +33,7 @@ class AttentionClosedForm(Attack):
     """Closed form of a first block without LayerNorm and residuals; no label, no descent."""
 
     paper: ClassVar[str] = "arXiv:2112.14087"
-    reads: ClassVar[frozenset[str]] = frozenset({ViT.POSITIONS, QKV})
+    roles: ClassVar[frozenset[Role]] = frozenset({Role.POSITIONS, Role.QKV})
     demands: ClassVar[Mapping[str, Any]] = {"first_block": "april"}
     threshold: Annotated[float, Field(ge=0, lt=1)] = 1e-6
     """Singular values of A below this share of the largest count as zero.
@@ -47,7 +45,8 @@ class AttentionClosedForm(Attack):
         """Solve for the tokens in float64; raises UnsupportedModel, NotGranted or BadUpdate."""
         vit, shared = seen.model.vit, from_pictures(seen)
         slopes = tensor(shared, ViT.POSITIONS)[0]  # t d
-        wanted = _attention(vit).qkv.weight.detach().double().T @ tensor(shared, QKV)  # d d
+        qkv = _queries(vit)
+        wanted = qkv.weight.detach().double().T @ tensor(shared, qkv.weight_name)  # d d
         if not slopes.any() or not wanted.any():
             raise BadUpdate("The first block's gradient is zero: it holds nothing of the picture.")
         # What is known of the tokens: everything but the pictures.
@@ -57,10 +56,10 @@ class AttentionClosedForm(Attack):
         rank = int((s > self.threshold * s[0]).sum())
         embedded = u[:, :rank] @ ((vh[:rank] @ rest) / s[:rank, None])  # n d
         residual = relative(rest - slopes.T @ embedded, rest)
-        embed = vit.backbone.patch_embed.proj
-        inverse = torch.linalg.pinv(embed.weight.detach().double().flatten(1))  # p d
+        embed = vit.stem.weight.detach().double()  # d p
+        inverse = torch.linalg.pinv(embed)  # p d
         patches = embedded @ inverse.T
-        picture = join(patches[None], vit.patch) * vit.std.double() + vit.mean.double()
+        picture = vit.pixels(patches[None])
         tick(1, 1, residual)
         warnings = []
         if seen.shape[0] > 1:
@@ -75,9 +74,9 @@ class AttentionClosedForm(Attack):
                 f"The equation fails by {residual:.2g} of its right side: the update was altered, "
                 "or tokens are not the sums of a patch and its position."
             )
-        if embed.weight.shape[0] < patches.shape[1]:
+        if len(embed) < patches.shape[1]:
             warnings.append(
-                f"Width {embed.weight.shape[0]} is below the {patches.shape[1]} values of a patch: "
+                f"Width {len(embed)} is below the {patches.shape[1]} values of a patch: "
                 "the embedding lost the rest."
             )
         return Reconstruction(
@@ -92,12 +91,10 @@ class AttentionClosedForm(Attack):
         )
 
 
-def _attention(vit: ViT) -> Attention:
-    """Attention of the first block, where nothing stands between it and the position table."""
-    backbone, block = vit.backbone, vit.backbone.blocks[0]
-    plain = isinstance(backbone.norm_pre, nn.Identity) and not backbone.no_embed_class
-    if isinstance(block, FirstBlock) and isinstance(block.attn, Attention) and plain:
-        return block.attn
+def _queries(vit: ViT) -> Linear:
+    """Return the qkv layer where nothing stands between them and the position table."""
+    if isinstance(vit.backbone.blocks[0], FirstBlock) and vit.prefix_has_rows:
+        return vit.qkv
     raise UnsupportedModel(
         "april needs a first block without LayerNorm and residuals, right behind positions for all "
         "tokens, which no stock ViT has. Add `--set model.first_block=april`, or run pe_ls, which "
@@ -107,12 +104,5 @@ def _attention(vit: ViT) -> Attention:
 
 def _blank(vit: ViT) -> Float[Tensor, "t d"]:
     """Tokens of a picture in the mean color, for which the normalized patches are zero."""
-    backbone, embed = vit.backbone, vit.backbone.patch_embed.proj
-    prefix = [
-        token.detach()[0]
-        for token in (backbone.cls_token, getattr(backbone, "dist_token", None), backbone.reg_token)
-        if token is not None
-    ]
-    patch = torch.zeros_like(embed.weight[:, 0, 0, 0]) if embed.bias is None else embed.bias
-    patches = patch.detach().expand(vit.grid**2, -1)
-    return (torch.cat([*prefix, patches]) + vit.positions.detach()[0]).double()
+    tokens = vit.embed(vit.mean.expand(1, -1, vit.side, vit.side))
+    return vit.sequence(tokens)[0].detach().double()

@@ -122,7 +122,7 @@ def _try(
     """Run a member; None where the update or the model is not for it, or where it fails."""
     try:
         attack = make(Attack, member.name, member.settings)
-        check(attack, member.name, seen.knows, seen.update.tensors)
+        check(attack, member.name, seen.knows, seen.update.tensors, seen.model.vit)
         return attack.reconstruct(seen, rng, tick)
     except PrivbenchError:  # its own refusal, in a sentence for those who asked for it alone
         return None

@@ -201,7 +201,7 @@ def _read(
         rows = shared[ViT.POSITIONS]
         kept = (rows != 0) | (rows == 0).all(dim=2, keepdim=True)
         found["backbone.pos_drop"] = kept.to(rows)
-    last = f"{ViT.BACKBONE}blocks.{len(vit.backbone.blocks) - 1}"
+    last = f"{ViT.BACKBONE}blocks.{vit.depth - 1}"
     if vit.backbone.global_pool == "token":
         for drop, layer, axis in LAST:
             if (tensor := shared.get(f"{last}.{layer}")) is not None:

@@ -21,14 +21,14 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from privbench.attack import Attack, Tick
 from privbench.component import make
 from privbench.errors import UnsupportedModel
 from privbench.observation import Observation, PublicModel
+from privbench.roles import Role
 from privbench.threat import Reconstruction
-from privbench.vit import ViT
 
 LOWEST, HIGHEST = 1e-32, 1e8
 """Lengths of the lowest and the highest rung. Below, gradients would leave the range of float32;
@@ -46,14 +46,13 @@ class Fishing(Attack):
 
     paper: ClassVar[str] = "after arXiv:2202.00580"
     version: ClassVar[int] = 2
-    reads: ClassVar[frozenset[str]] = frozenset({ViT.POSITIONS, ViT.PROJECTION})
+    roles: ClassVar[frozenset[Role]] = frozenset({Role.POSITIONS, Role.STEM})
     malicious: ClassVar[bool] = True
 
     def tamper(self, model: PublicModel, rng: Generator) -> PublicModel:
         """Return the model with another head; raises UnsupportedModel below two classes."""
         vit = copy.deepcopy(model.vit)
-        both = (vit.backbone.head, getattr(vit.backbone, "head_dist", None))
-        heads = [one for one in both if isinstance(one, nn.Linear)]
+        heads = vit.heads
         if vit.classes < 2 or not heads:
             raise UnsupportedModel("fishing edits a head of two classes or more; here is none.")
         way = torch.randn(heads[0].in_features, generator=rng)

@@ -20,10 +20,11 @@ from torch import Generator, Tensor
 from torch.nn.functional import conv2d, interpolate
 
 from privbench.attack import Attack, Tick
-from privbench.attacks._linear.bins import FC1, Layout, layout, tampered
+from privbench.attacks._linear.bins import Layout, layout, tampered
 from privbench.attacks._update.system import tensor
 from privbench.observation import Observation, PublicModel
 from privbench.patches import join
+from privbench.roles import Role
 from privbench.threat import Images, Reconstruction
 
 ALONE = 1e-3
@@ -59,7 +60,7 @@ class Imprint(Attack):
     """Malicious server: hidden units as bins over place and pixels give single patches away."""
 
     paper: ClassVar[str] = "after arXiv:2110.13057, arXiv:2201.12675"
-    reads: ClassVar[frozenset[str]] = frozenset(FC1.format(0, end) for end in ("weight", "bias"))
+    roles: ClassVar[frozenset[Role]] = frozenset({Role.MLP})
     malicious: ClassVar[bool] = True
 
     def tamper(self, model: PublicModel, rng: Generator) -> PublicModel:
@@ -113,7 +114,8 @@ def _bins(seen: Observation, plan: Layout) -> Iterator[Bin]:
     """Read the bins of all blocks; averages over several places are left out."""
     shared = seen.update.tensors
     for block in range(plan.blocks):
-        names = [FC1.format(block, end) for end in ("weight", "bias")]
+        layer = seen.model.vit.hidden(block)
+        names = [layer.weight_name, layer.bias_name]
         if any(name not in shared for name in names):
             continue
         rows, bias = (tensor(shared, name)[: plan.bins] for name in names)

@@ -19,9 +19,8 @@ from privbench.attacks._update.noise import deviations
 from privbench.attacks._update.reading import from_pictures
 from privbench.attacks._update.system import System, read, relative
 from privbench.observation import Observation
-from privbench.patches import join
+from privbench.roles import Role
 from privbench.threat import Reconstruction
-from privbench.vit import ViT
 
 EXACT = 1e-5
 """Relative residual up to which an update counts as unrounded and without noise."""
@@ -35,7 +34,7 @@ class PositionLeastSquares(Attack):
 
     paper: ClassVar[str] = "privbench; after APRIL, arXiv:2112.14087"
     version: ClassVar[int] = 2
-    reads: ClassVar[frozenset[str]] = frozenset({ViT.POSITIONS, ViT.PROJECTION})
+    roles: ClassVar[frozenset[Role]] = frozenset({Role.POSITIONS, Role.STEM})
     threshold: float = 1e-13
     """Singular values below this share of the largest count as zero."""
 
@@ -83,7 +82,7 @@ class PositionLeastSquares(Attack):
             patches = complete_rows(patches, u[:, rank:], vit.patch)
             why = f"{n} patches exceed width - 1 = {d - 1}" if n > d - 1 else "rank is missing"
             warnings.append(f"Rank {rank} of {n} ({why}): the rest is completed by smoothness.")
-        picture = join(patches[None], vit.patch) * vit.std.double() + vit.mean.double()
+        picture = vit.pixels(patches[None])
         report["in_box"] = float(((picture >= 0) & (picture <= 1)).double().mean())
         if system.mismatch is not None:
             report["bias_mismatch"] = system.mismatch

@@ -16,11 +16,10 @@ from torch import Generator, Tensor
 
 from privbench.attack import Attack, Tick
 from privbench.attacks._linear.smooth import complete_columns
-from privbench.attacks._linear.watermark import QKV, Marks, read
+from privbench.attacks._linear.watermark import Marks, read
 from privbench.observation import Observation
-from privbench.patches import join
+from privbench.roles import Role
 from privbench.threat import Reconstruction
-from privbench.vit import ViT
 
 RANK = {torch.float64: 1e-5, torch.float32: 1e-4}
 """Singular values below this share of those of E R are zero, by the update's precision."""
@@ -34,7 +33,7 @@ class PositionWatermark(Attack):
     """Exact picture from the patch-embedding and first qkv gradients; positions may be frozen."""
 
     paper: ClassVar[str] = "privbench"
-    reads: ClassVar[frozenset[str]] = frozenset({ViT.PROJECTION, QKV})
+    roles: ClassVar[frozenset[Role]] = frozenset({Role.NORM, Role.QKV, Role.STEM})
 
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         """Solve for all patches at once in float64; raises BadUpdate or UnsupportedModel."""
@@ -42,14 +41,14 @@ class PositionWatermark(Attack):
         marks = read(seen.update.tensors, seen.model, batch)
         u, s, vh = torch.linalg.svd(marks.system, full_matrices=False)
         # Relative to E R, not to what is left of it: where all is open, only noise is left.
-        zero = RANK[seen.update.tensors[QKV].dtype] * marks.size
+        zero = RANK[seen.update.tensors[vit.qkv.weight_name].dtype] * marks.size
         rank = int((s > zero).sum())
         found, misfit = _solve(marks, u[:, :rank], s[:rank], vh[:rank])
         free = marks.patches @ torch.linalg.svd(vh[:rank]).Vh[rank:].T  # p nullity
         nullity = free.shape[1]
         if nullity:
             found = complete_columns(found, free, vit.patch)
-        picture = join(found[None], vit.patch) * vit.std.double() + vit.mean.double()
+        picture = vit.pixels(found[None])
         tick(1, 1, misfit)
         report = {
             "rank": float(rank),

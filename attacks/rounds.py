@@ -17,8 +17,8 @@ from privbench.attacks._linear.ambiguity import Ambiguity, ambiguity
 from privbench.attacks._linear.smooth import complete_columns
 from privbench.observation import Observation
 from privbench.patches import join
+from privbench.roles import Role
 from privbench.threat import Reconstruction
-from privbench.vit import ViT
 
 OPEN = 1e-6
 """Share of the rounds that have to pin a direction down; less is rounding."""
@@ -28,7 +28,7 @@ class Rounds(Attack):
     """Closed forms of several updates on one batch, intersected; needs threat.rounds above one."""
 
     paper: ClassVar[str] = "privbench"
-    reads: ClassVar[frozenset[str]] = frozenset({ViT.POSITIONS, ViT.PROJECTION})
+    roles: ClassVar[frozenset[Role]] = frozenset({Role.POSITIONS, Role.STEM})
 
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         """Solve all rounds together; what stays open is completed by smoothness."""

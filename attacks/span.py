@@ -18,16 +18,12 @@ from torch import Generator, Tensor
 
 from privbench.attack import Attack, Tick
 from privbench.attacks._matching.restricted import Restricted
-from privbench.attacks._span.search import BLOCK, Search
+from privbench.attacks._span.search import Search
 from privbench.attacks._span.sweep import Sweep
-from privbench.attacks._span.tokens import TokenEquations
 from privbench.observation import Observation
+from privbench.roles import Role
 from privbench.threat import Reconstruction
-from privbench.vit import ViT
 
-FIRST = frozenset(
-    f"{BLOCK}.{layer}.{kind}" for layer in TokenEquations.LAYERS for kind in ("weight", "bias")
-)
 EXACT = 1e-4
 """Distance between the gradients below which there is nothing to polish."""
 POLISHED = 1e-6
@@ -46,7 +42,7 @@ class SpanMatching(Attack):
     """Token by token inside the exact ambiguity, by the spans of the first block; label-free."""
 
     paper: ClassVar[str] = "privbench; after DAGER, arXiv:2405.15586"
-    reads: ClassVar[frozenset[str]] = frozenset({ViT.PROJECTION}) | FIRST
+    roles: ClassVar[frozenset[Role]] = frozenset({Role.STEM, Role.TOKENS})
     rounds: Annotated[int, Field(ge=1)] = 10
     """Each starts from what the rounds before have found."""
     starts: Annotated[int, Field(ge=1)] = 128

@@ -11,8 +11,8 @@ from privbench.attacks._linear.ambiguity import ambiguity
 from privbench.attacks._linear.completion import complete
 from privbench.attacks._matching.restricted import EVALUATIONS, Restricted
 from privbench.observation import Observation
+from privbench.roles import Role
 from privbench.threat import Reconstruction
-from privbench.vit import ViT
 
 FAINT = 0.1
 """Contrast of random starts, in standard deviations of a pixel, where no patch is pinned down."""
@@ -22,7 +22,7 @@ class RestrictedMatching(Attack):
     """Gradient matching inside the exact ambiguity of masked patches, by L-BFGS."""
 
     paper: ClassVar[str] = "privbench"
-    reads: ClassVar[frozenset[str]] = frozenset({ViT.PROJECTION})
+    roles: ClassVar[frozenset[Role]] = frozenset({Role.STEM})
     steps: Annotated[int, Field(ge=1)] = 440
     """Iterations of L-BFGS; about one gradient evaluation each."""
     restarts: Annotated[int, Field(ge=1)] = 1

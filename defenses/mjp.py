@@ -35,7 +35,8 @@ class MaskedJigsaw(Shuffle):
 
     def equip(self, vit: ViT, rng: Generator) -> None:
         """Add the unknown embedding and the localization head; the class token has no part."""
-        width = vit.positions.shape[-1]
+        vit.require_positions("this scheme replaces rows of one")
+        width = vit.width
         unknown = self.init_std * torch.randn(1, width, generator=rng)
         vit.register_parameter(self.UNKNOWN, nn.Parameter(unknown))
         if (regressor := head(self.localization, width, rng)) is not None:

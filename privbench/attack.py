@@ -9,7 +9,9 @@ from torch import Generator
 from privbench.component import Component
 from privbench.errors import NotGranted
 from privbench.observation import Observation, PublicModel
+from privbench.roles import NAMES, Role
 from privbench.threat import Knowledge, Reconstruction
+from privbench.vit import ViT
 
 Tick = Callable[[int, int, float], None]
 """Called with the steps done, all steps, and the objective."""
@@ -21,8 +23,8 @@ class Attack(Component, ABC):
     shelf: ClassVar[str] = "attacks"
     needs: ClassVar[frozenset[Knowledge]] = frozenset()
     """What the threat model has to grant."""
-    reads: ClassVar[frozenset[str]] = frozenset()
-    """Parameters whose gradient has to be in the update."""
+    roles: ClassVar[frozenset[Role]] = frozenset()
+    """Parts that the victim must have, and whose gradients have to be in the update."""
     demands: ClassVar[Mapping[str, Any]] = {}
     """Settings that a victim must have, such as first_block: april."""
     malicious: ClassVar[bool] = False
@@ -45,8 +47,10 @@ class Attack(Component, ABC):
         return [self.reconstruct(*one) for one in zip(seen, rngs, ticks, strict=True)]
 
 
-def check(attack: Attack, name: str, knows: frozenset[Knowledge], shared: Iterable[str]) -> None:
-    """Refuse an attack that lacks knowledge or a tensor that it needs (NotGranted)."""
+def check(
+    attack: Attack, name: str, knows: frozenset[Knowledge], shared: Iterable[str], vit: ViT
+) -> None:
+    """Refuse an attack that lacks knowledge, a part of the victim, or a tensor (NotGranted)."""
     if missing := sorted(attack.needs - knows):
         granted = ", ".join(sorted(knows)) or "nothing"
         raise NotGranted(
@@ -54,7 +58,13 @@ def check(attack: Attack, name: str, knows: frozenset[Knowledge], shared: Iterab
             f"Add `--set threat.knows={','.join(missing)}` or choose another attack "
             "(`privbench list attacks`)."
         )
-    if absent := sorted(attack.reads - frozenset(shared)):
+    if lacking := [role for role in sorted(attack.roles) if not vit.supports(role)]:
+        raise NotGranted(
+            f"Attack '{name}' needs {NAMES[lacking[0]]}, which {type(vit.backbone).__name__} has "
+            "not. Choose another attack (`privbench list attacks`) or another victim."
+        )
+    reads = frozenset().union(*(vit.names_of(role) for role in attack.roles))
+    if absent := sorted(reads - frozenset(shared)):
         raise NotGranted(
             f"Attack '{name}' reads the gradient of {', '.join(absent)}, which this victim does "
             "not train or its client withholds. Choose another attack (`privbench list attacks`) "

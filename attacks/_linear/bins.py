@@ -12,9 +12,9 @@ from torch import Generator, Tensor, nn
 
 from privbench.errors import UnsupportedModel
 from privbench.observation import PublicModel
+from privbench.roles import Role
 from privbench.vit import ViT
 
-FC1 = "backbone.blocks.{}.mlp.fc1.{}"
 UNKNOWN = "unknown_embed"
 """Embedding that masking schemes share among patches; those then have no place."""
 GAIN = 200.0
@@ -117,7 +117,7 @@ class Layout:
 
     def fits(self, vit: ViT) -> bool:
         """Whether these are the weights of `tampered`."""
-        bias = vit.backbone.patch_embed.proj.bias
+        bias = vit.stem.bias
         if bias is None or self.blocks < 1:
             return False
         ours = self.constants().to(bias)
@@ -130,7 +130,7 @@ def layers(vit: ViT) -> list[Layers]:
     Stock: LayerNorms before attention and MLP, residuals around both, nothing normalized or gated
     in between, and nothing before the first block.
     """
-    plain = isinstance(vit.backbone.norm_pre, nn.Identity)
+    plain = vit.supports(Role.NORM)
     found = [_stock(block) for block in vit.backbone.blocks]
     stock = [one for one in found if one is not None]
     if not plain or len(stock) < len(found):
@@ -166,7 +166,7 @@ def layout(vit: ViT) -> Layout:
 
     Raises UnsupportedModel.
     """
-    width, patch, blocks = vit.positions.shape[-1], vit.patch, layers(vit)
+    width, patch, blocks = vit.width, vit.patch, layers(vit)
     pool = 1
     while patch % (2 * pool) == 0 and 3 * (patch // pool) ** 2 + 6 > width:
         pool *= 2
@@ -181,8 +181,7 @@ def tampered(model: PublicModel, rng: Generator) -> PublicModel:
     """Return a model of the same shapes whose hidden units are bins; raises UnsupportedModel."""
     vit = copy.deepcopy(model.vit)
     plan = layout(vit)
-    embed = vit.backbone.patch_embed.proj
-    if not vit.positions.requires_grad or embed.bias is None:
+    if not vit.positions.requires_grad or vit.stem.bias is None:
         raise UnsupportedModel(
             "imprint writes places into trained position embeddings, and this model has none."
         )
@@ -218,7 +217,7 @@ def _zero(*layers: nn.Linear) -> None:
 
 def _embed(vit: ViT, plan: Layout) -> None:
     """Pixels in [0, 1], constants and places into the tokens."""
-    backbone, embed = vit.backbone, vit.backbone.patch_embed.proj
+    embed = vit.backbone.patch_embed.proj
     embed.weight.zero_()
     entry, pool = 0, plan.pool
     bias = plan.constants().to(embed.bias)
@@ -237,10 +236,9 @@ def _embed(vit: ViT, plan: Layout) -> None:
     vit.positions[0, vit.prefix :, plan.place] = places
     if hasattr(vit, UNKNOWN):
         vit.get_parameter(UNKNOWN).zero_()
-    for token in (backbone.cls_token, getattr(backbone, "dist_token", None), backbone.reg_token):
-        if token is not None:
-            token.copy_(plan.constants().to(token).expand_as(token))
-            token[..., plan.place] = -1  # below all bins
+    for token in vit.before:
+        token.copy_(plan.constants().to(token).expand_as(token))
+        token[..., plan.place] = -1  # below all bins
 
 
 def _even(qkv: nn.Linear) -> None:

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from privbench.attacks._update.system import tensor
-from privbench.errors import BadUpdate, UnsupportedModel
+from privbench.errors import BadUpdate
 from privbench.observation import PublicModel
 from privbench.threat import Draw
 from privbench.vit import ViT
 
-QKV = "backbone.blocks.0.attn.qkv.weight"
 SMALL = 1e-6
 """Entries of the first LayerNorm's weight below this share of the largest let nothing through."""
 
@@ -38,20 +37,19 @@ def read(shared: Mapping[str, Tensor], model: PublicModel, batch: int) -> Marks:
     """Build the system; raises BadUpdate, NotGranted or UnsupportedModel."""
     vit = model.vit
     weight = tensor(shared, ViT.PROJECTION).flatten(1)  # d p
-    qkv = tensor(shared, QKV)
-    for name, gradient in ((ViT.PROJECTION, weight), (QKV, qkv)):
+    qkv_name = vit.qkv.weight_name
+    qkv = tensor(shared, qkv_name)
+    for name, gradient in ((ViT.PROJECTION, weight), (qkv_name, qkv)):
         if not gradient.any():
             raise BadUpdate(f"The gradient of {name} is zero everywhere: it spans nothing.")
     n, (d, p) = vit.grid**2, weight.shape
     patches = _span(weight, min(batch * n, p))
-    norm = vit.backbone.blocks[0].norm1
-    if not isinstance(norm, nn.LayerNorm) or not isinstance(vit.backbone.norm_pre, nn.Identity):
-        raise UnsupportedModel("The watermark needs tokens that pass one LayerNorm before qkv.")
+    norm = vit.first_norm
     gain, shift = norm.weight.detach().double(), norm.bias.detach().double()
     open_ = gain.abs() > SMALL * gain.abs().max()
     # Rows of one size: those of queries and keys are small, and rounding is relative to a row.
     rows = qkv / qkv.norm(dim=1, keepdim=True).clamp(min=torch.finfo(qkv.dtype).tiny)
-    inputs = _span(rows, min(batch * (n + vit.backbone.num_prefix_tokens), d))
+    inputs = _span(rows, min(batch * (n + vit.tokens_before), d))
     parts = [inputs / gain[:, None], (shift / gain)[:, None], torch.ones_like(gain)[:, None]]
     u, s, _ = torch.linalg.svd(torch.cat(parts, dim=1)[open_], full_matrices=False)
     tokens = u[:, s > 1e-10 * s[0]]
@@ -59,8 +57,8 @@ def read(shared: Mapping[str, Tensor], model: PublicModel, batch: int) -> Marks:
     def off(matrix: Tensor) -> Tensor:
         return matrix[open_] - tokens @ (tokens.T @ matrix[open_])
 
-    stem = vit.backbone.patch_embed.proj
-    embedded = stem.weight.detach().double().flatten(1) @ patches
+    stem = vit.stem
+    embedded = stem.weight.detach().double() @ patches
     bias = 0.0 if stem.bias is None else stem.bias.detach().double()
     sides = [-off((table[0, vit.prefix :].double() + bias).T) for table in _tables(model)]
     return Marks(

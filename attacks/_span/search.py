@@ -8,7 +8,6 @@ from copy import deepcopy
 
 import torch
 from jaxtyping import Float, Int
-from timm.models.vision_transformer import Block
 from torch import Generator, Tensor
 
 from privbench.attacks._linear.ambiguity import Ambiguity, ambiguity
@@ -22,7 +21,6 @@ from privbench.observation import Observation
 from privbench.patches import cut, join
 from privbench.threat import Draw
 
-BLOCK = "backbone.blocks.0"
 ROOT = 1e3
 """Chi square over its degrees of freedom below which a token counts as found; half of the right
 ones stand below 1, seldom one above 700, and wrong ones stop above 1e5 on trained victims."""
@@ -70,15 +68,12 @@ class Search:
         self.open: Ambiguity = ambiguity(seen, draw)
         self.shared = from_pictures(seen)
         table = seen.model.defense.positions(self.vit, draw)[0]
-        backbone, prefix = self.vit.backbone, self.vit.prefix
-        projection = backbone.patch_embed.proj
-        self.embed = projection.weight.flatten(1)  # d p
-        self.offset = table[prefix:] + projection.bias  # n d
-        assert backbone.cls_token is not None
-        self.first = backbone.cls_token[0] + table[:prefix]
-        block = backbone.blocks[0]
-        assert isinstance(block, Block)
-        self.system = TokenEquations(block, self.shared, BLOCK, len(self.first) + len(self.offset))
+        stem = self.vit.stem
+        self.embed = stem.weight  # d p
+        self.offset = table[self.vit.prefix :] + (0.0 if stem.bias is None else stem.bias)  # n d
+        self.first = self.vit.prefix_tokens(table[None])[0]
+        count = len(self.first) + len(self.offset)
+        self.system = TokenEquations(self.vit.block(0), self.shared, count)
         n, k = len(self.open.origin), len(self.open.basis)
         self.a = self.open.origin.new_zeros(n, k)
         self.tokens = self.offset.new_zeros(self.offset.shape)

@@ -34,8 +34,8 @@ class Sweep:
         self.hidden = search.at(search.every[:0])
         """Roots with the embedding of masked patches, where the mask is not known."""
         if (row := unknown(search.seen)) is not None:
-            bias = search.vit.backbone.patch_embed.proj.bias
-            self.rows = torch.cat([self.rows, row.double() + bias])
+            bias = search.vit.stem.bias
+            self.rows = torch.cat([self.rows, row.double() + (0.0 if bias is None else bias)])
         self.mean = self.rows.mean(0)
         _, size, along = torch.linalg.svd(self.rows - self.mean, full_matrices=False)
         real = size > RANK * size[0]

@@ -12,18 +12,16 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from timm.layers.attention import Attention
-from timm.models.vision_transformer import Block
 from torch import Tensor
-from torch.nn import GELU, Identity, LayerNorm
-from torch.nn.functional import gelu, layer_norm, linear
+from torch.nn.functional import gelu
 
-from privbench.errors import UnsupportedModel
+from privbench.roles import Block, Linear
 
 CHUNK = {"cpu": 2**20, "cuda": 2**27}
 """Numbers that a chunk of Jacobians may hold: on a CPU what its cache does."""
 ERROR = 1e-15
-"""Squared error of float64 arithmetic, relative; no span is known better."""
+"""Squared error of float32 arithmetic, in which clients compute, relative to the result: half an
+ulp is 6e-8, its square 3.6e-15, and errors partly cancel. No span is known better."""
 WEAKEST = 0.1
 """Smallest spread of what attention adds, along any direction, as a share of the largest."""
 
@@ -63,25 +61,10 @@ class Hull:
 class TokenEquations:
     """The first block's equations, from the update's gradients of its layers; float64."""
 
-    LAYERS = ("attn.proj", "mlp.fc1", "mlp.fc2")
-
-    def __init__(self, block: Block, shared: Mapping[str, Tensor], at: str, tokens: int) -> None:
-        attention, act = block.attn, getattr(block.mlp, "act", None)
-        plain = (block.ls1, block.ls2, getattr(attention, "q_norm", None))
-        if not (
-            isinstance(attention, Attention)
-            and isinstance(act, GELU)
-            and isinstance(block.norm2, LayerNorm)
-            and all(isinstance(part, Identity) for part in plain)
-        ):
-            raise UnsupportedModel(
-                "The first block is not a plain one (softmax attention, GELU, no layer scale), and "
-                "its tokens follow other equations. Choose another attack."
-            )
-        self.heads, self.eps = attention.num_heads, block.norm2.eps
-        self.weights = dict(block.named_parameters())
+    def __init__(self, block: Block, shared: Mapping[str, Tensor], tokens: int) -> None:
+        self.block = block
         mixed, self.hull1, self.hull2 = (
-            _hull(shared, f"{at}.{layer}", tokens) for layer in self.LAYERS
+            _hull(shared, layer, tokens) for layer in (block.proj, block.fc1, block.fc2)
         )
         self.equations = self.hull1.beside + self.hull2.beside
         # points of the projection's hull: those with a one in the last place
@@ -92,18 +75,7 @@ class TokenEquations:
 
     def attend(self, stream: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]:
         """Return what the heads give each token of a whole sequence, before the projection."""
-        z = self._norm("norm1", stream)
-        qkv = self._linear("attn.qkv", z)
-        query, key, value = qkv.view(len(z), 3, self.heads, -1).permute(1, 2, 0, 3)  # heads t c
-        scores = query @ key.transpose(1, 2) / query.shape[-1] ** 0.5
-        return (scores.softmax(-1) @ value).transpose(0, 1).reshape(len(z), -1)
-
-    def _linear(self, layer: str, values: Float[Tensor, "r f"]) -> Float[Tensor, "r g"]:
-        return linear(values, self.weights[f"{layer}.weight"], self.weights.get(f"{layer}.bias"))
-
-    def _norm(self, layer: str, stream: Float[Tensor, "r d"]) -> Float[Tensor, "r d"]:
-        weight, bias = self.weights[f"{layer}.weight"], self.weights[f"{layer}.bias"]
-        return layer_norm(stream, stream.shape[-1:], weight, bias, self.eps)
+        return self.block.heads(self.block.norm1(stream)[None])[0]
 
     def scale(self, heads: Float[Tensor, "t d"]) -> None:
         """Choose coordinates of the heads' hull in which plausible tokens spread by one."""
@@ -121,7 +93,7 @@ class TokenEquations:
 
     def projected(self, heads: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]:
         """Return what the heads add to their tokens."""
-        return self._linear("attn.proj", heads)
+        return self.block.proj(heads)
 
     @property
     def added(self) -> Float[Tensor, " d"]:
@@ -131,11 +103,11 @@ class TokenEquations:
     @property
     def moves(self) -> Float[Tensor, "c d"]:
         """What a unit of each coordinate adds to the token."""
-        return self.unit @ self.weights["attn.proj.weight"].T
+        return self.unit @ self.block.proj.weight.T
 
     def _inner(self, stream: Float[Tensor, "r d"]) -> tuple[Tensor, Tensor]:
-        z = self._norm("norm2", stream)
-        return z, gelu(self._linear("mlp.fc1", z))
+        z = self.block.norm2(stream)
+        return z, gelu(self.block.fc1(z))
 
     def variances(
         self, stream: Float[Tensor, "r d"]
@@ -168,21 +140,22 @@ class TokenEquations:
         directions: Float[Tensor, "q d"],
         noise: tuple[float, float],
     ) -> tuple[Float[Tensor, "r q"], Float[Tensor, "r q q"]]:
-        gain, shift = self.weights["norm2.weight"], self.weights["norm2.bias"]
+        norm = self.block.norm2
+        gain, shift = norm.weight, norm.bias
         width = stream.shape[1]
         centered = stream - stream.mean(1, keepdim=True)
-        spread = (centered.square().mean(1, keepdim=True) + self.eps).sqrt()
+        spread = (centered.square().mean(1, keepdim=True) + norm.eps).sqrt()
         unit = centered / spread  # r d
         moves = directions - directions.mean(1, keepdim=True)  # q d
         along = unit @ moves.T / width  # r q
         z_moves = (moves - along[..., None] * unit[:, None]) / spread[..., None] * gain
         z = unit * gain + shift
-        inner = self._linear("mlp.fc1", z)
+        inner = self.block.fc1(z)
         bell = torch.exp(-inner.square() / 2) / (2 * torch.pi) ** 0.5
         slope = 0.5 * (1 + torch.erf(inner / 2**0.5)) + inner * bell  # of gelu
         # fc1 after the norm, whose slope is one matrix for all rows plus one of rank one for each
-        wide = (moves * gain) @ self.weights["mlp.fc1.weight"].T  # q 4d
-        ahead = (unit * gain) @ self.weights["mlp.fc1.weight"].T  # r 4d
+        wide = (moves * gain) @ self.block.fc1.weight.T  # q 4d
+        ahead = (unit * gain) @ self.block.fc1.weight.T  # r 4d
         h_moves = (wide - along[..., None] * ahead[:, None]) * (slope / spread)[:, None]  # r q 4d
         gradient = stream.new_zeros(len(stream), len(directions))
         matrix = stream.new_zeros(len(stream), len(directions), len(directions))
@@ -199,8 +172,8 @@ class TokenEquations:
         return gradient, matrix
 
 
-def _hull(shared: Mapping[str, Tensor], layer: str, tokens: int) -> Hull:
-    weight, bias = shared[f"{layer}.weight"], shared[f"{layer}.bias"]
+def _hull(shared: Mapping[str, Tensor], layer: Linear, tokens: int) -> Hull:
+    weight, bias = shared[layer.weight_name], shared[layer.bias_name]
     both = torch.cat([weight, bias[:, None]], dim=1).double()
     _, s, rows = torch.linalg.svd(both, full_matrices=False)
     t = min(tokens, len(s))

@@ -20,7 +20,7 @@ from privbench.records.case import Case
 from privbench.running.suite import Entry, Suite, distribute
 from privbench.threat import Images, ThreatModel
 from privbench.victims.load import VARIANTS, Victim, known_settings, load
-from privbench.victims.preset import Preset, model_preset
+from privbench.victims.preset import Preset, model_preset, own_label
 
 C = TypeVar("C", bound=Component)
 OF_STEPS = ("local_rate", "momentum")
@@ -136,7 +136,7 @@ def threat_facts(threat: ThreatModel) -> dict[str, Any]:
 
 def _refusal(attack: Attack, name: str, threat: ThreatModel, victim: Victim) -> str | None:
     try:
-        check(attack, name, threat.knows, victim.shared())
+        check(attack, name, threat.knows, victim.shared(), victim.model.vit)
     except NotGranted as error:
         return str(error)
     if attack.malicious and threat.server != "malicious":
@@ -222,7 +222,12 @@ def model_part(name: str, changed: Mapping[str, Any], victim: Victim) -> Part:
     default = {**preset.architecture, **preset.settings, **preset.initial(), **VARIANTS}
     differs = {k: v for k, v in changed.items() if default.get(k, ...) != v}
     version = find(Defense, preset.scheme).version
+    name = own_label(name)
     return Part(name, label(name, differs), version, {"scheme": preset.scheme, **victim.settings})
+
+
+def _scheme(changed: Mapping[str, Any]) -> str:
+    return str(changed.get("scheme", Preset.model_fields["scheme"].default))
 
 
 def control_of(preset: Preset, changed: Mapping[str, Any]) -> str | None:
@@ -230,6 +235,10 @@ def control_of(preset: Preset, changed: Mapping[str, Any]) -> str | None:
     if preset.control is None:
         return None
     control = model_preset(preset.control)
-    same = {k: v for k, v in changed.items() if k in known_settings(control)}
+    # one of timm's or the user's own is its own control, without the scheme that was asked of it
+    described = preset.timm is None and not preset.own
+    bare = () if described else tuple(find(Defense, _scheme(changed)).setting_names())
+    own = [k for k in known_settings(control) if k not in ("scheme", *bare)]
+    same = {k: v for k, v in changed.items() if k in own}
     default = {**control.architecture, **control.settings, **control.initial(), **VARIANTS}
     return label(preset.control, {k: v for k, v in same.items() if default.get(k, ...) != v})

@@ -12,8 +12,8 @@ from privbench.component import Part
 from privbench.errors import BadWeights, UnsupportedModel
 from privbench.running.plan import control_of, model_part
 from privbench.victims.load import known_settings, load
-from privbench.victims.own_model import SETTING, is_own, open_own
-from privbench.victims.preset import model_preset
+from privbench.victims.own_model import SETTING, open_own
+from privbench.victims.preset import is_own, model_preset
 from privbench.victims.weights import available, digest, published
 
 

@@ -4,20 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import timm
 import torch
-from timm.data.config import resolve_model_data_config
-from timm.models.vision_transformer import VisionTransformer
 
-from privbench.component import find, make
+from privbench.component import find, make, names
 from privbench.defense import Defense, Stack
 from privbench.errors import BadSetting, UnknownName
 from privbench.observation import PublicModel
 from privbench.variants import give_dropout, strip_first_block
+from privbench.victims.backbone import build
 from privbench.victims.cards import bundled
-from privbench.victims.preset import Preset, model_preset
+from privbench.victims.own_model import code_sha256
+from privbench.victims.preset import OUTSIDE, Preset, model_preset
 from privbench.victims.weights import digest, fill, label
-from privbench.vit import ViT
 
 TIMM_STD = 0.02
 """Of timm's position tables; position_std scales them."""
@@ -31,14 +29,14 @@ first_block: plain, or april for one without its first LayerNorm and without res
 
 @dataclass(frozen=True)
 class Victim:
-    """What a client runs; all of it is public but the dice."""
+    """What a client runs; all of it is public but the random draws."""
 
     preset: Preset
     settings: Mapping[str, Any]
     """All settings of the architecture and the scheme, defaults included."""
     model: PublicModel
     weights: str
-    """Where the weights come from: init, pretrained, trained, or a file's name."""
+    """Where the weights come from: init, pretrained, trained, own, or a file's name."""
     weights_sha256: str
 
     def shared(self) -> frozenset[str]:
@@ -48,9 +46,20 @@ class Victim:
 
 
 def known_settings(preset: Preset) -> list[str]:
-    """Names that `--set model.KEY=VALUE` may use for a victim."""
-    scheme = find(Defense, preset.scheme).setting_names()
-    return [*preset.architecture, *scheme, *preset.initial(), *VARIANTS]
+    """Names that `--set model.KEY=VALUE` may use for a victim.
+
+    One of timm's or the user's own takes any scheme, so the settings of all are among them.
+    """
+    if _described(preset):
+        scheme = find(Defense, preset.scheme).setting_names()
+        return [*preset.architecture, *scheme, *preset.initial(), *VARIANTS]
+    schemes = [key for name in names(Defense.shelf) for key in find(Defense, name).setting_names()]
+    return list(dict.fromkeys([*OUTSIDE, *preset.initial(), *VARIANTS, *schemes]))
+
+
+def _described(preset: Preset) -> bool:
+    """Whether a preset says what the network is; else timm or the user's function does."""
+    return preset.timm is None and not preset.own
 
 
 def load(
@@ -67,17 +76,22 @@ def load(
     """
     preset = model_preset(name)
     UnknownName.refuse(f"setting of {name}", settings, known_settings(preset))
-    architecture = {key: settings.get(key, value) for key, value in preset.architecture.items()}
+    if not _described(preset):
+        preset = preset.model_copy(update={"scheme": settings.get("scheme", preset.scheme)})
+    architecture = _architecture(preset, settings)
     seed = settings.get("init_seed", preset.init_seed)
     spread = settings.get("position_std", preset.position_std)
     variants = {key: settings.get(key, value) for key, value in VARIANTS.items()}
     _check(name, architecture, seed, spread)
     _check_variants(name, variants)
-    own = (*architecture, *preset.initial(), *variants)
+    own = (*architecture, *preset.initial(), *variants, "scheme")
     changes = {key: value for key, value in settings.items() if key not in own}
     scheme = make(Defense, preset.scheme, dict(preset.settings) | changes)
-    vit = _build(preset, name, architecture, seed)
-    vit.positions.data *= spread / TIMM_STD
+    vit = build(preset, name, architecture, seed)
+    if preset.own:
+        weights = _own_weights(weights)
+    else:
+        vit.positions.data *= spread / TIMM_STD
     if variants["dropout"]:
         give_dropout(vit.backbone, variants["dropout"])
     if variants["first_block"] == "april":
@@ -88,7 +102,7 @@ def load(
         other = any(key in settings for key in (*architecture, *preset.initial()))
         other = other or variants["first_block"] != VARIANTS["first_block"]
         weights = "init" if other or bundled(name) is None else "trained"
-    fill(vit, name, preset, weights)
+    fill(vit, name, preset, weights, architecture)
     return Victim(
         preset=preset,
         settings={
@@ -97,6 +111,7 @@ def load(
             "init_seed": seed,
             "position_std": spread,
             **{key: value for key, value in variants.items() if value != VARIANTS[key]},
+            **({"code_sha256": code_sha256(name)} if preset.own else {}),
         },
         model=PublicModel(vit.eval().to(device), stack),
         weights=label(weights),
@@ -104,11 +119,27 @@ def load(
     )
 
 
+def _architecture(preset: Preset, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the network is built with: the preset's, or what is given beside a name."""
+    if _described(preset):
+        return {key: settings.get(key, value) for key, value in preset.architecture.items()}
+    return {key: settings[key] for key in OUTSIDE if key in settings and key != "scheme"}
+
+
+def _own_weights(weights: str | None) -> str:
+    if weights is not None:
+        raise BadSetting("A model of your own brings its own weights. Leave --weights out.")
+    return "own"
+
+
 def _check(name: str, architecture: Mapping[str, Any], seed: Any, spread: Any) -> None:
     if type(spread) not in (int, float) or not 0 < spread < float("inf"):
         raise BadSetting(f"{name}: position_std is a number above zero, not {spread!r}.")
+    for key in ("mean", "std"):
+        if key in architecture:
+            _check_channels(name, key, architecture[key])
     for key, value, least in [
-        *((k, v, 1) for k, v in architecture.items()),
+        *((k, v, 1) for k, v in architecture.items() if k not in ("mean", "std")),
         ("init_seed", seed, 0),
     ]:
         if type(value) is not int or not least <= value < 2**63:
@@ -121,29 +152,20 @@ def _check(name: str, architecture: Mapping[str, Any], seed: Any, spread: Any) -
         )
 
 
+def _check_channels(name: str, key: str, value: Any) -> None:
+    """Three finite numbers; a standard deviation is above zero."""
+    numbers = isinstance(value, list | tuple) and all(type(v) in (int, float) for v in value)
+    least = 0.0 if key == "std" else -float("inf")
+    if not numbers or len(value) != 3 or not all(least < v < float("inf") for v in value):
+        raise BadSetting(
+            f"{name}: {key} is three numbers, one for each channel, such as [0.5, 0.5, 0.5]; not "
+            f"{value!r}."
+        )
+
+
 def _check_variants(name: str, variants: Mapping[str, Any]) -> None:
     rate, block = variants["dropout"], variants["first_block"]
     if type(rate) not in (int, float) or not 0 <= rate < 1:
         raise BadSetting(f"{name}: dropout is a rate from 0 to below 1, not {rate!r}.")
     if block not in ("plain", "april"):
         raise BadSetting(f"{name}: first_block is plain or april, not {block!r}.")
-
-
-def _build(preset: Preset, name: str, architecture: Mapping[str, Any], seed: int) -> ViT:
-    # timm draws its weights from torch's global generator; the fork keeps that to itself.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if preset.timm is None:
-            assert preset.mean is not None
-            assert preset.std is not None
-            try:
-                backbone = VisionTransformer(**architecture)
-            except (AssertionError, RuntimeError, TypeError, ZeroDivisionError) as error:
-                wishes = ", ".join(f"{key} {value}" for key, value in architecture.items())
-                raise BadSetting(f"{name} cannot be built with {wishes}: {error}.") from None
-            return ViT(backbone, preset.mean, preset.std)
-        if preset.timm not in (known := timm.list_models()):
-            raise UnknownName("timm model", preset.timm, known)
-        backbone = timm.create_model(preset.timm, pretrained=False)
-        pixels = resolve_model_data_config(backbone)
-        return ViT(backbone, pixels["mean"], pixels["std"])

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,8 @@ from torch import Tensor, nn
 
 from privbench.component import Part, label
 from privbench.errors import BadSetting, UnknownName
+from privbench.victims.preset import OWN, own_label
 
-FORM = re.compile(r"(?P<file>.+\.py):(?P<factory>[A-Za-z_]\w*)")
 SETTING = "img_size"
 """The one setting: side of the pictures in pixels; else the network's attribute of that name."""
 SIDE = 224
@@ -30,11 +29,6 @@ class OwnModel:
     classes: int
 
 
-def is_own(name: str) -> bool:
-    """Say whether a model's name has the form FILE.py:FACTORY."""
-    return FORM.fullmatch(name) is not None
-
-
 def open_own(
     name: str, settings: Mapping[str, Any], weights: str | None, device: torch.device
 ) -> OwnModel:
@@ -42,13 +36,8 @@ def open_own(
 
     This runs the file, as Python would: name only files that you trust.
     """
-    match = FORM.fullmatch(name)
-    assert match is not None
-    file = Path(match["file"])
-    short = f"{file.name}:{match['factory']}"
-    if weights is not None:
-        raise BadSetting(f"{short} brings weights of its own. Leave --weights out.")
-    network = _made(file, match["factory"]).eval().to(device)
+    short = own_label(name)
+    network = built(name, weights).eval().to(device)
     side = settings.get(SETTING, getattr(network, SETTING, SIDE))
     side = side[0] if isinstance(side, tuple | list) and side else side
     if type(side) is not int or side < 1:
@@ -56,11 +45,27 @@ def open_own(
             f"{short}: {SETTING} is the side of the pictures in pixels, a whole number, not "
             f"{side!r}."
         )
-    # other code under the same name is another model
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    identity = {"scheme": "none", SETTING: side, "code_sha256": sha256}
+    identity = {"scheme": "none", SETTING: side, "code_sha256": code_sha256(name)}
     part = Part(short, label(short, settings), 1, identity)
     return OwnModel(network, part, side, _classes(network, short, side, device))
+
+
+def code_sha256(name: str) -> str:
+    """Return the hash of the file: other code under the same name is another model."""
+    return hashlib.sha256(_parts(name)[0].read_bytes()).hexdigest()
+
+
+def built(name: str, weights: str | None) -> nn.Module:
+    """Return what FILE.py:FACTORY gives; raises BadSetting. This runs the file."""
+    if weights is not None:
+        raise BadSetting(f"{own_label(name)} brings weights of its own. Leave --weights out.")
+    return _made(*_parts(name))
+
+
+def _parts(name: str) -> tuple[Path, str]:
+    match = OWN.fullmatch(name)
+    assert match is not None
+    return Path(match["file"]), match["factory"]
 
 
 def _made(file: Path, factory: str) -> nn.Module:

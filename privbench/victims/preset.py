@@ -1,7 +1,9 @@
 """Presets in YAML, and settings given as section.key=value."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,6 +14,10 @@ from privbench.errors import BadSetting, UnknownName
 from privbench.training.recipe import Recipe
 
 SECTIONS = ("attack", "dataset", "defense", "model", "threat")
+OWN = re.compile(r"(?P<file>.+\.py):(?P<factory>[A-Za-z_]\w*)")
+"""Form of the name of a user's own model."""
+OUTSIDE = ("img_size", "num_classes", "mean", "std", "scheme")
+"""Settings of a model that no preset describes: one of timm's, or the user's own."""
 
 
 class Preset(BaseModel):
@@ -24,6 +30,8 @@ class Preset(BaseModel):
     """Arguments of timm's VisionTransformer; empty with a timm name."""
     timm: str | None = None
     """Name of a timm model."""
+    own: bool = False
+    """Whether a function of the user's builds it."""
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     scheme: str = "vanilla"
@@ -65,10 +73,26 @@ def read_preset(kind: str, name: str) -> dict[str, Any]:
     return content
 
 
+def is_own(name: str) -> bool:
+    """Say whether a model's name has the form FILE.py:FACTORY."""
+    return OWN.fullmatch(name) is not None
+
+
+def own_label(name: str) -> str:
+    """Return the name of a user's own model without the file's place, as records hold it."""
+    match = OWN.fullmatch(name)
+    return name if match is None else f"{Path(match['file']).name}:{match['factory']}"
+
+
 def model_preset(name: str) -> Preset:
-    """Return the preset of a victim; `timm:NAME` is any timm vision transformer, undefended."""
+    """Return the preset of a victim; `timm:NAME` is any vision transformer of timm's.
+
+    FILE.py:FACTORY is the user's own: what that function returns.
+    """
     if name.startswith("timm:"):
         return Preset(summary=f"timm's {name[5:]}, undefended.", timm=name[5:], control=name)
+    if is_own(name):
+        return Preset(summary="A model of the user's own.", own=True, control=own_label(name))
     try:
         return Preset(**read_preset("models", name))
     except ValidationError as error:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import timm
@@ -18,6 +19,7 @@ from huggingface_hub.utils import (
     get_session,
 )
 from safetensors import SafetensorError
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor
 
 from privbench.errors import BadWeights
@@ -25,8 +27,11 @@ from privbench.victims.cards import bundled
 from privbench.victims.preset import Preset, model_preset, preset_names
 from privbench.vit import ViT
 
-NAMES = ("init", "pretrained", "trained")
-"""Values of --weights that are no file."""
+NAMES = ("init", "own", "pretrained", "trained")
+"""Where weights come from, if not from a file; `own` is of the user's own model."""
+SIZES = ("img_size", "num_classes")
+"""What timm fits its published weights to."""
+HEADS = ("backbone.head.", "backbone.head_dist.")
 FIXED = 0.004
 """How far a fixed table may be from the model's own: what bfloat16 does to a number near one."""
 PATIENCE = 5.0
@@ -38,13 +43,22 @@ def label(weights: str) -> str:
     return weights if weights in NAMES else Path(weights).name
 
 
-def fill(vit: ViT, name: str, preset: Preset, weights: str) -> None:
-    """Load weights in place; `init` keeps what was drawn. Raises BadWeights."""
-    if weights == "init":
+def fill(
+    vit: ViT, name: str, preset: Preset, weights: str, sizes: Mapping[str, Any] | None = None
+) -> None:
+    """Load weights in place; `init` and `own` keep what is there. Raises BadWeights.
+
+    A position table of another grid is resampled as timm does it. Sizes are what was asked of one
+    of timm's models, such as another number of classes: then the head stays as it was drawn.
+    """
+    if weights == "init" or preset.own:
         return
     if weights == "pretrained":
         source = _pretrained(name, preset)
-        found = {f"backbone.{key}": tensor for key, tensor in published(source).items()}
+        asked = {key: size for key, size in (sizes or {}).items() if preset.timm and key in SIZES}
+        found = {f"backbone.{key}": tensor for key, tensor in published(source, asked).items()}
+        if "num_classes" in asked and vit.classes != _published_classes(source):
+            found |= {k: t for k, t in vit.state_dict().items() if k.startswith(HEADS)}
         complaint = f"The pretrained weights of timm's {source} do not fit {name} as it is set: "
         advice = "Leave its architecture as it is, or use `--weights init`."
     else:
@@ -58,10 +72,31 @@ def fill(vit: ViT, name: str, preset: Preset, weights: str) -> None:
             ) from None
         complaint = f"'{path.name}' belongs to another model than {name}: "
         advice = "Choose the model that it was made for."
+    found = _resampled(vit, found)
     if wrong := differences(vit, found):
         first = next(iter(wrong.values()))
         raise BadWeights(f"{complaint}{len(wrong)} tensors do not fit, first {first}. {advice}")
     vit.load_state_dict({key: tensor.float() for key, tensor in found.items()})
+
+
+def _published_classes(source: str) -> int | None:
+    """Return how many classes published weights know."""
+    config = timm.get_pretrained_cfg(source)
+    return None if config is None else config.num_classes
+
+
+def _resampled(vit: ViT, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Fit a learned position table of another square grid to the victim's."""
+    table, own = found.get(ViT.POSITIONS), vit.positions
+    if table is None or not own.requires_grad or table.ndim != 3 or table.shape == own.shape:
+        return dict(found)
+    side = round(max(table.shape[1] - vit.prefix, 0) ** 0.5)
+    if table.shape[2] != own.shape[2] or side**2 + vit.prefix != table.shape[1] or not side:
+        return dict(found)
+    fitted = resample_abs_pos_embed(
+        table.float(), new_size=[vit.grid] * 2, old_size=[side] * 2, num_prefix_tokens=vit.prefix
+    )
+    return {**found, ViT.POSITIONS: fitted}
 
 
 def differences(vit: ViT, found: Mapping[str, Tensor]) -> dict[str, str]:
@@ -136,19 +171,22 @@ def available(source: str) -> str:
     return source
 
 
-def published(source: str) -> dict[str, Tensor]:
+def published(source: str, sizes: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
     """Return a timm model's published weights, of an earlier download or over the network.
+
+    Sizes, such as img_size=112, are those that timm fits the weights to.
 
     Raises BadWeights within seconds where the hub does not answer: left to itself, its client
     asks twelve times and waits longer each time.
     """
+    asked = dict(sizes or {})
     # timm draws weights before it fills them; the fork keeps torch's generator as it was.
     with _hushed(), torch.random.fork_rng(devices=[]):
         with suppress(Exception), _offline():  # it fails unless all was fetched before
-            return timm.create_model(source, pretrained=True).state_dict()
+            return timm.create_model(source, pretrained=True, **asked).state_dict()
         try:
             get_session().head(constants.ENDPOINT, timeout=PATIENCE)
-            return timm.create_model(source, pretrained=True).state_dict()
+            return timm.create_model(source, pretrained=True, **asked).state_dict()
         except Exception as error:  # of hub, HTTP client, urllib or timm: each has its own
             reason = type(error).__name__
     raise BadWeights(

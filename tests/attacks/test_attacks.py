@@ -1,11 +1,15 @@
 """Promises that every attack keeps; a new file on the shelf is held to them unasked."""
 
+import copy
+import re
+
 import pytest
 import torch
 
 from privbench.attack import Attack, check
 from privbench.component import find, make, names
 from privbench.errors import NotGranted
+from privbench.roles import NAMES
 from privbench.seeds import generator
 from privbench.threat import Knowledge
 from tests.conftest import cheap, quiet
@@ -77,14 +81,25 @@ def test_the_global_generator_is_left_alone(name, victim, shared):
 @pytest.mark.parametrize("name", ATTACKS)
 def test_refused_when_a_declared_need_is_withheld(name, victim):
     attack = build(name)
-    shared = subject(victim, "vit_vanilla", name).shared()
-    check(attack, name, EVERYTHING, shared)
+    one = subject(victim, "vit_vanilla", name)
+    shared, vit = one.shared(), one.model.vit
+    check(attack, name, EVERYTHING, shared, vit)
     for need in attack.needs:
         with pytest.raises(NotGranted, match=need):
-            check(attack, name, EVERYTHING - {need}, shared)
-    for tensor in attack.reads:
+            check(attack, name, EVERYTHING - {need}, shared, vit)
+    for tensor in (tensor for role in attack.roles for tensor in vit.names_of(role)):
         with pytest.raises(NotGranted, match=tensor):
-            check(attack, name, EVERYTHING, shared - {tensor})
+            check(attack, name, EVERYTHING, shared - {tensor}, vit)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_refused_where_the_victim_lacks_a_role_that_is_named(name, victim):
+    attack, one = build(name), subject(victim, "vit_vanilla", name)
+    for role in attack.roles:
+        bare = copy.deepcopy(one.model.vit)
+        bare.supports = lambda asked, role=role: asked != role
+        with pytest.raises(NotGranted, match=re.escape(NAMES[role])):
+            check(attack, name, EVERYTHING, one.shared(), bare)
 
 
 @pytest.mark.parametrize("name", ATTACKS)

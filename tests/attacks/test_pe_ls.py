@@ -163,5 +163,6 @@ def test_a_mask_is_named_as_the_reason(victim, shared):
     ("name", "defense"), [("vit_nope", "none"), ("vit_sincos", "none"), ("vit_vanilla", "withhold")]
 )
 def test_refused_without_the_position_gradient(victim, name, defense):
+    one = victim(name, defense)
     with pytest.raises(NotGranted, match=r"reads the gradient of backbone\.pos_embed"):
-        check(PositionLeastSquares(), "pe_ls", frozenset(), victim(name, defense).shared())
+        check(PositionLeastSquares(), "pe_ls", frozenset(), one.shared(), one.model.vit)

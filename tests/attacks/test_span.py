@@ -71,7 +71,7 @@ def test_noise_explains_the_residual_of_true_tokens_but_not_of_others(masked):
     added = system.projected(system.attend(tokens))
 
     def chi_square(stream):
-        z = system._norm("norm2", stream)
+        z = system.block.norm2(stream)
         return system.hull1.rest(z).square().sum(1) / system.hull1.variance(z) / system.hull1.beside
 
     # a first-order forecast: right within a factor, where others are off by thousands
