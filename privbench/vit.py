@@ -102,6 +102,20 @@ class ViT(nn.Module):
         tokens = vit.norm_pre(vit.patch_drop(vit.pos_drop(tokens)))
         return vit.norm(vit.blocks(tokens))
 
+    def features(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b f"]:
+        """Pooled tokens, as the last linear layer sees them; of two heads, side by side."""
+        if isinstance(self.backbone, VisionTransformerDistilled):
+            pooled = [self.backbone.head_drop(tokens[:, place]) for place in (0, 1)]
+            return torch.cat(pooled, dim=1)
+        return self.backbone.forward_head(tokens, pre_logits=True)
+
+    def classify(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b classes"]:
+        """Logits of pooled tokens; the mean of two heads where there are two."""
+        if isinstance(self.backbone, VisionTransformerDistilled):
+            first, second = features.chunk(2, dim=1)
+            return (self.backbone.head(first) + self.backbone.head_dist(second)) / 2
+        return self.backbone.head(features)
+
     def head(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b classes"]:
         """Pool encoded tokens and classify them."""
         return self.backbone.forward_head(tokens)

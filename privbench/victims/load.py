@@ -10,9 +10,10 @@ from timm.data.config import resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer
 
 from privbench.component import find, make
-from privbench.defense import Defense, Stack
+from privbench.defense import Defense
 from privbench.errors import BadSetting, UnknownName
 from privbench.observation import PublicModel
+from privbench.stack import Stack
 from privbench.variants import give_dropout, strip_first_block
 from privbench.victims.cards import bundled
 from privbench.victims.preset import Preset, model_preset
