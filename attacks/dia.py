@@ -99,7 +99,7 @@ class _Search:
             module.masks = lambda shape, name=name: note(name, shape)
         with torch.no_grad():
             blank = self.mean.expand(self.seen.shape)
-            self.model.defense.forward(self.model.vit, blank, self.draw)
+            self.model.logits(blank, self.draw)
         return {name: shape for name, shape in found.items() if name not in self.fixed}
 
     def answer(self) -> Reconstruction:

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from privbench.block_masks import still
 from privbench.defenses._localization import Head, Target, head, loss, weight
 from privbench.defenses.shuffle import Shuffle
-from privbench.threat import Draw
+from privbench.threat import Draw, Randomness
 from privbench.vit import ViT
 
 
@@ -43,27 +43,27 @@ class MaskedJigsaw(Shuffle):
             vit.add_module(self.LOCALIZER, regressor)
 
     def draw(self, vit: ViT, batch: int, rng: Generator) -> Draw:
-        """Throw the mask, then the permutation inside it."""
+        """Draw the mask, then the permutation inside it."""
         draw = super().draw(vit, batch, rng)
         return draw if self.move else still(draw.mask)
 
-    def positions(self, vit: ViT, draw: Draw | None) -> Float[Tensor, "_ k d"]:
-        """Put the unknown embedding on the masked patches; without dice the table is ordinary."""
-        if draw is None:
+    def positions(self, vit: ViT, randomness: Randomness | None) -> Float[Tensor, "_ k d"]:
+        """Put the unknown embedding on the masked patches; without any the table is ordinary."""
+        if not isinstance(randomness, Draw):
             return vit.positions
-        mask = draw.mask.to(vit.positions.device)
+        mask = randomness.mask.to(vit.positions.device)
         prefix = mask.new_zeros(len(mask), vit.prefix)
         masked = torch.cat([prefix, mask], dim=1)[..., None]  # b k 1
         return torch.where(masked, getattr(vit, self.UNKNOWN), vit.positions)
 
     def penalty(
-        self, vit: ViT, draw: Draw | None, progress: float = 1.0
+        self, vit: ViT, randomness: Randomness | None, progress: float = 1.0
     ) -> Float[Tensor, ""] | None:
         """Weigh the localization loss of the unmasked embeddings, on every step of a training."""
         if self.localization == "none":
             return None
         regressor = None if self.localization == "pca" else vit.get_submodule(self.LOCALIZER)
-        masked = None if draw is None else draw.mask.to(vit.positions.device)
+        masked = randomness.mask.to(vit.positions.device) if isinstance(randomness, Draw) else None
         error = loss(vit.positions[0, vit.prefix :], masked, regressor, self.targets)
         share = weight(progress, self.localization_weight, self.localization_end)
         return None if error is None else share * error

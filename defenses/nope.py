@@ -1,5 +1,7 @@
 """No position embeddings."""
 
+from typing import ClassVar
+
 import torch
 from torch import Generator
 
@@ -9,6 +11,8 @@ from privbench.vit import ViT
 
 class NoPositions(Defense):
     """No position embeddings: an all-zero table without gradient; the class token stays."""
+
+    places: ClassVar[bool] = True
 
     def equip(self, vit: ViT, rng: Generator) -> None:
         """Replace the table by zeros."""

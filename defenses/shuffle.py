@@ -8,8 +8,8 @@ from pydantic import Field
 from torch import Generator
 
 from privbench.block_masks import LARGEST, SMALLEST, Sampler, moved, sample, throw
-from privbench.defense import Defense
-from privbench.threat import Draw, Images
+from privbench.defense import Defense, Labels
+from privbench.threat import Draw, Images, Randomness
 from privbench.vit import ViT
 
 
@@ -17,6 +17,8 @@ class Shuffle(Defense):
     """Naive shuffling: some patches change places, every position embedding stays."""
 
     paper: ClassVar[str] = "arXiv:2205.12551"
+    draws: ClassVar[type[Randomness]] = Draw
+    places: ClassVar[bool] = True
     ratio: Annotated[float, Field(ge=0, le=1)] = 0.3
     """Nominal share of the patches; the realized share is in the record."""
     sampler: Sampler = "blockwise"
@@ -29,7 +31,7 @@ class Shuffle(Defense):
     """One draw for the whole batch, as released, or one for each image."""
 
     def draw(self, vit: ViT, batch: int, rng: Generator) -> Draw:
-        """Throw the mask, then the permutation inside it."""
+        """Draw the mask, then the permutation inside it."""
         dice = random.Random(int(torch.randint(2**62, (), generator=rng)))
         rows = [
             sample(self.sampler, vit.grid, self.ratio, self.smallest, self.largest, dice)
@@ -38,6 +40,10 @@ class Shuffle(Defense):
         draw = throw(torch.tensor(rows), rng)
         return Draw(draw.mask.expand(batch, -1).clone(), draw.order.expand(batch, -1).clone())
 
-    def feed(self, vit: ViT, images: Images, draw: Draw | None) -> Images:
-        """Move the patches; without dice nothing moves, as in evaluation."""
-        return images if draw is None else moved(images, vit.patch, draw)
+    def prepare(
+        self, vit: ViT, images: Images, labels: Labels, randomness: Randomness | None
+    ) -> tuple[Images, Labels]:
+        """Move the patches; without a draw nothing moves, as in evaluation."""
+        if not isinstance(randomness, Draw):
+            return images, labels
+        return moved(images, vit.patch, randomness), labels

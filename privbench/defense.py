@@ -1,17 +1,45 @@
-"""Defense: named hooks; override only what the defense does."""
+"""Defense: named parts of a client's step; override only what the defense changes.
 
-from collections.abc import Iterable
-from typing import ClassVar
+A step goes through them in this order: `draw`, `prepare`, `positions`, `forward`, `losses`, then
+the gradient, `combine` where it is one per example, `finish`, `withholds` and `protect`. Without
+randomness (None) every part does what it does in evaluation.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
-from torch.nn.functional import cross_entropy
 
 from privbench.component import Component
-from privbench.errors import BadSetting
-from privbench.threat import Draw, Images, Update
+from privbench.threat import Images, Randomness, Update
 from privbench.vit import ViT
+
+Labels = Float[Tensor, "b classes"]
+"""Soft labels: the share of each class, one row per image."""
+Terms = Float[Tensor, " b"]
+"""One loss per example."""
+
+HOOKS = (
+    *("equip", "draw", "draw_at_rest", "simulate", "prepare", "positions", "forward", "losses"),
+    *("penalty", "per_example", "combine", "finish", "withholds", "protect", "disclosed"),
+)
+"""What a defense may override."""
+FIXED = ("feed", "logits", "penalty_gradient", "gradient")
+"""What follows from the hooks: an override would not be called everywhere."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a network gives for a batch."""
+
+    logits: Float[Tensor, "b classes"]
+    features: Float[Tensor, "b f"]
+    """Before the last linear layer."""
+    auxiliary: Mapping[str, Tensor] = field(default_factory=dict)
+    """Whatever `losses` or `finish` need beyond that, by name; the first axis is the image."""
 
 
 class Defense(Component):
@@ -20,21 +48,105 @@ class Defense(Component):
     shelf: ClassVar[str] = "defenses"
     reveals: ClassVar[frozenset[str]] = frozenset()
     """Side information that anybody can read off the update, e.g. the mask."""
+    draws: ClassVar[type[Randomness]] = Randomness
+    """Kind of what `draw` returns: in a row of defenses each gets its own kind back."""
+    places: ClassVar[bool] = False
+    """Whether it is a positional scheme, which decides where patches stand, or what the model
+    knows of their places: a client runs only one."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse an override that no step would call, and randomness that nobody owns."""
+        super().__init_subclass__(**kwargs)
+        for name in FIXED:
+            if name in vars(cls):
+                raise TypeError(f"{cls.__name__}.{name} is no hook; override {', '.join(HOOKS)}.")
+        if "draw" in vars(cls) and cls.draws is Randomness:
+            raise TypeError(f"{cls.__name__} overrides draw, so it must say what kind it `draws`.")
+        if "combine" in vars(cls) and cls.per_example is Defense.per_example:
+            raise TypeError(f"{cls.__name__} overrides combine, so it must be `per_example`.")
+
+    def changes(self, hook: str) -> bool:
+        """Whether this defense overrides a hook."""
+        return getattr(type(self), hook) is not getattr(Defense, hook)
 
     def equip(self, vit: ViT, rng: Generator) -> None:
         """Change the architecture, before training; new weights come from rng."""
 
-    def draw(self, vit: ViT, batch: int, rng: Generator) -> Draw | None:
-        """Throw this step's dice."""
+    def draw(self, vit: ViT, batch: int, rng: Generator) -> Randomness | None:
+        """Draw what a client's step needs at random, with one row per image."""
         return None
 
-    def feed(self, vit: ViT, images: Images, draw: Draw | None) -> Images:
-        """Move pixels; what this returns enters the network."""
-        return images
+    def draw_at_rest(self, vit: ViT, batch: int, rng: Generator) -> Randomness | None:
+        """Draw for a training step that leaves the positional scheme out."""
+        return None if self.places else self.draw(vit, batch, rng)
 
-    def positions(self, vit: ViT, draw: Draw | None) -> Float[Tensor, "_ k d"]:
+    def simulate(
+        self, vit: ViT, batch: int, rng: Generator, known: Randomness | None = None
+    ) -> Randomness | None:
+        """Return what a server runs the step with: what it knows of a draw, or one of its own.
+
+        By default an unknown draw is left out.
+        """
+        return known
+
+    def prepare(
+        self, vit: ViT, images: Images, labels: Labels, randomness: Randomness | None
+    ) -> tuple[Images, Labels]:
+        """Return the network input and the labels that it is trained on."""
+        return images, labels
+
+    def positions(self, vit: ViT, randomness: Randomness | None) -> Float[Tensor, "_ k d"]:
         """Position table of this step: one, or one per image."""
         return vit.positions
+
+    def forward(
+        self,
+        vit: ViT,
+        images: Images,
+        positions: Float[Tensor, "_ k d"],
+        randomness: Randomness | None,
+    ) -> Outputs:
+        """Run the network on prepared pictures with the step's position table.
+
+        The table may be another defense's, so it is an argument here.
+        """
+        features = vit.features(vit.encode(images, positions))
+        return Outputs(vit.classify(features), features)
+
+    def losses(
+        self,
+        terms: Terms,
+        outputs: Outputs,
+        labels: Labels,
+        randomness: Randomness | None,
+        progress: float,
+    ) -> Terms:
+        """Change the examples' losses, which begin as cross-entropies; progress is 0 ... 1."""
+        return terms
+
+    def penalty(
+        self, vit: ViT, randomness: Randomness | None, progress: float = 1.0
+    ) -> Float[Tensor, ""] | None:
+        """Term of the loss that weights and randomness alone decide, at a share of the training.
+
+        Apart from `losses`, since a server knows it and subtracts its gradient.
+        """
+        return None
+
+    @property
+    def per_example(self) -> bool:
+        """Whether `combine` is to get the gradient of every example."""
+        return False
+
+    def combine(self, gradients: Mapping[str, Tensor], rng: Generator) -> dict[str, Tensor]:
+        """Make one gradient out of those of single examples, whose first axis is the example."""
+        return {name: tensor.mean(0) for name, tensor in gradients.items()}
+
+    def finish(
+        self, gradients: Mapping[str, Tensor], outputs: Outputs, rng: Generator
+    ) -> dict[str, Tensor]:
+        """Change a batch's gradient by means of activations, whose graph is still there."""
+        return dict(gradients)
 
     def withholds(self, names: Iterable[str]) -> frozenset[str]:
         """Names of trained parameters that are not shared."""
@@ -48,111 +160,23 @@ class Defense(Component):
         """Side information that this defense, with these settings, reveals."""
         return self.reveals
 
-    def forward(self, vit: ViT, images: Images, draw: Draw | None) -> Float[Tensor, "b classes"]:
-        """Logits, given the dice; the same code in training, at the client, in an attack."""
-        return vit(self.feed(vit, images, draw), self.positions(vit, draw))
+    def feed(self, vit: ViT, images: Images, randomness: Randomness | None) -> Images:
+        """Return the network input: the pictures that `prepare` gives."""
+        return self.prepare(vit, images, images.new_zeros(len(images), vit.classes), randomness)[0]
 
-    def penalty(
-        self, vit: ViT, draw: Draw | None, progress: float = 1.0
-    ) -> Float[Tensor, ""] | None:
-        """Term of the loss that weights and dice alone decide, at a share of the training."""
-        return None
+    def logits(
+        self, vit: ViT, images: Images, randomness: Randomness | None = None
+    ) -> Float[Tensor, "b classes"]:
+        """Answer to pictures; without randomness, as in evaluation."""
+        prepared = self.feed(vit, images, randomness)
+        return self.forward(vit, prepared, self.positions(vit, randomness), randomness).logits
 
-    def penalty_gradient(self, vit: ViT, draw: Draw | None) -> dict[str, Tensor]:
-        """Gradient of that term by parameter name; empty without one."""
-        if (term := self.penalty(vit, draw)) is None:
+    def penalty_gradient(
+        self, vit: ViT, randomness: Randomness | None, progress: float = 1.0
+    ) -> dict[str, Tensor]:
+        """Gradient of the penalty by parameter name; empty without one."""
+        if (term := self.penalty(vit, randomness, progress)) is None:
             return {}
         trained = vit.trained()
         found = torch.autograd.grad(term, list(trained.values()), materialize_grads=True)
         return dict(zip(trained, found, strict=True))
-
-    def gradient(
-        self,
-        vit: ViT,
-        images: Images,
-        labels: Tensor,
-        draw: Draw | None,
-        *,
-        differentiable: bool = False,
-        of: Iterable[str] | None = None,
-    ) -> dict[str, Tensor]:
-        """Gradient of the mean cross-entropy by parameter name; labels are indices or shares.
-
-        Of all trained parameters, or of those named; differentiable in the images if asked. The
-        penalty is not in it: no picture changes that part.
-        """
-        trained = vit.trained()
-        named = trained if of is None else {name: trained[name] for name in of}
-        loss = cross_entropy(self.forward(vit, images, draw), labels)
-        found = torch.autograd.grad(
-            loss, list(named.values()), create_graph=differentiable, materialize_grads=True
-        )
-        return dict(zip(named, found, strict=True))
-
-
-SHAPING = ("equip", "draw", "feed", "positions", "penalty")
-
-
-class Stack(Defense):
-    """Several defenses in a row; at most one of them shapes the forward pass."""
-
-    parts: tuple[Defense, ...]
-
-    def __post_init__(self) -> None:
-        """Refuse two positional schemes at once."""
-        shaping = [
-            type(part).__module__.rpartition(".")[2]
-            for part in self.parts
-            if any(getattr(type(part), hook) is not getattr(Defense, hook) for hook in SHAPING)
-        ]
-        if len(shaping) > 1:
-            raise BadSetting(
-                f"{' and '.join(shaping)} both change the forward pass, and a client runs only one "
-                "such scheme. Choose a victim without one, or another defense."
-            )
-
-    def equip(self, vit: ViT, rng: Generator) -> None:
-        """Let each part change the architecture."""
-        for part in self.parts:
-            part.equip(vit, rng)
-
-    def draw(self, vit: ViT, batch: int, rng: Generator) -> Draw | None:
-        """Return the dice of the one part that throws any."""
-        drawn = (part.draw(vit, batch, rng) for part in self.parts)
-        return next((draw for draw in drawn if draw is not None), None)
-
-    def feed(self, vit: ViT, images: Images, draw: Draw | None) -> Images:
-        """Move pixels in turn."""
-        for part in self.parts:
-            images = part.feed(vit, images, draw)
-        return images
-
-    def positions(self, vit: ViT, draw: Draw | None) -> Float[Tensor, "_ k d"]:
-        """Return the table of the one part that changes it."""
-        for part in self.parts:
-            if type(part).positions is not Defense.positions:
-                return part.positions(vit, draw)
-        return vit.positions
-
-    def penalty(
-        self, vit: ViT, draw: Draw | None, progress: float = 1.0
-    ) -> Float[Tensor, ""] | None:
-        """Return the sum of the parts' terms."""
-        terms = [part.penalty(vit, draw, progress) for part in self.parts]
-        found = [term for term in terms if term is not None]
-        return torch.stack(found).sum() if found else None
-
-    def withholds(self, names: Iterable[str]) -> frozenset[str]:
-        """Return all that any part withholds."""
-        known = list(names)
-        return frozenset().union(*(part.withholds(known) for part in self.parts))
-
-    def protect(self, update: Update, rng: Generator) -> Update:
-        """Change the update in turn."""
-        for part in self.parts:
-            update = part.protect(update, rng)
-        return update
-
-    def disclosed(self) -> frozenset[str]:
-        """Return all that any part reveals."""
-        return frozenset().union(*(part.disclosed() for part in self.parts))

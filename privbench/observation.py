@@ -3,17 +3,18 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from jaxtyping import Int
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
 
+from privbench.client_step import ClientStep
 from privbench.defense import Defense
-from privbench.threat import Draw, Images, Knowledge, Protocol, Update
+from privbench.threat import Images, Knowledge, Protocol, Randomness, Update
 from privbench.vit import ViT
 
 
 @dataclass(frozen=True)
 class PublicModel:
-    """The victim as the server knows it: weights and the defense's procedure, not its dice."""
+    """The victim as the server knows it: weights and the defense's procedure, not its draws."""
 
     vit: ViT
     defense: Defense
@@ -22,20 +23,33 @@ class PublicModel:
         self,
         images: Images,
         labels: Tensor,
-        draw: Draw | None = None,
+        draw: Randomness | None = None,
         *,
         of: Iterable[str] | None = None,
         differentiable: bool = True,
     ) -> dict[str, Tensor]:
-        """Gradient of a client's cross-entropy on these pictures, by parameter name.
+        """Gradient of a client's mean loss on these pictures, by parameter name.
 
-        A penalty of the defense depends on no picture; `penalty_gradient` gives its share.
+        Before the defense changes gradients. A penalty of the defense depends on no picture;
+        `penalty_gradient` gives its share.
         """
-        return self.defense.gradient(
-            self.vit, images, labels, draw, differentiable=differentiable, of=of
-        )
+        step = ClientStep(self.vit, self.defense)
+        return step.gradient(images, labels, draw, of=of, differentiable=differentiable)
 
-    def penalty_gradient(self, draw: Draw | None = None) -> dict[str, Tensor]:
+    def logits(self, images: Images, draw: Randomness | None = None) -> Float[Tensor, "b classes"]:
+        """Answer to pictures; without a draw, as in evaluation."""
+        return self.defense.logits(self.vit, images, draw)
+
+    def simulate(
+        self, batch: int, rng: Generator, known: Randomness | None = None
+    ) -> Randomness | None:
+        """Return what to run a client's step with: what is known of its draw, the rest drawn anew.
+
+        None where the defense draws nothing that a server could stand in for.
+        """
+        return self.defense.simulate(self.vit, batch, rng, known)
+
+    def penalty_gradient(self, draw: Randomness | None = None) -> dict[str, Tensor]:
         """Gradient that the defense adds whatever the pictures are; empty without any."""
         return self.defense.penalty_gradient(self.vit, draw)
 
@@ -54,4 +68,4 @@ class Observation:
     protocol: Protocol = field(default_factory=Protocol)
     """How the client computed its update."""
     later: tuple[Update, ...] = ()
-    """Updates of further rounds on the same batch; each from other dice."""
+    """Updates of further rounds on the same batch; each from another draw."""

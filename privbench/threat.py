@@ -1,13 +1,13 @@
 """The nouns of the benchmark; this module imports nothing else of privbench."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, device
 
 Images = Float[Tensor, "b 3 h w"]  # float32 in [0, 1]
 Scalar = bool | int | float | str
@@ -31,8 +31,8 @@ class Protocol:
     training: bool = False
     """Whether a client's network is in training mode, so that its dropout is active."""
     rounds: Annotated[int, Field(ge=1)] = 1
-    """Updates that a client shares on its one batch, each with new dice; the model stays, as if
-    the others' updates moved it little."""
+    """Updates that a client shares on its one batch, each with new random draws; the model stays,
+    as if the others' updates moved it little."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,78 @@ class ThreatModel(Protocol):
 
 
 @dataclass(frozen=True)
-class Draw:
-    """A defense's dice for one step; one row per image, also when all rows are equal."""
+class Randomness:
+    """What a defense draws at random for one step; the first axis of every tensor is the image.
+
+    A defense that draws has a subclass of its own: a frozen dataclass whose fields are tensors,
+    None, or other randomness.
+    """
+
+    @property
+    def treated(self) -> Bool[Tensor, "b n"] | None:
+        """Which patches the defense treats; None where it treats no patches by themselves."""
+        return None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Randomness":
+        """Return the same randomness with another tensor in the place of each."""
+
+        def of(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return change(value)
+            if isinstance(value, Randomness):
+                return value.map(change)
+            return tuple(map(of, value)) if isinstance(value, tuple) else value
+
+        return replace(self, **{one.name: of(getattr(self, one.name)) for one in fields(self)})
+
+    def tensors(self) -> list[Tensor]:
+        """Return all tensors, in the order in which `map` asks for them."""
+        found: list[Tensor] = []
+        self.map(lambda tensor: found.append(tensor) or tensor)
+        return found
+
+    def rows(self, indices: Sequence[int]) -> "Randomness":
+        """Return the randomness of these images of the batch."""
+        return self.map(lambda tensor: tensor[list(indices)])
+
+    def to(self, where: device) -> "Randomness":
+        """Return the same randomness on a device."""
+        return self.map(lambda tensor: tensor.to(where))
+
+
+@dataclass(frozen=True)
+class Draw(Randomness):
+    """Patches that a defense masks and moves; one row per image, also when all rows are equal."""
 
     mask: Bool[Tensor, "b n"]
     """Which patches the defense treats."""
     order: Int[Tensor, "b n"]
-    """Position i is fed the patch that stood at order[i]."""
+    """Position i gets the patch that stood at order[i]."""
     inner: Int[Tensor, "b q"] | None = None
-    """Pixel j of every patch is fed the one that stood at inner[j]; None where pixels stay."""
+    """Pixel j of every patch is the one that stood at inner[j]; None where pixels stay."""
+
+    @property
+    def treated(self) -> Bool[Tensor, "b n"]:
+        """The mask."""
+        return self.mask
+
+
+@dataclass(frozen=True)
+class Joint(Randomness):
+    """What several defenses in a row draw: one entry for each, None where one draws nothing."""
+
+    parts: tuple[Randomness | None, ...]
+
+    @property
+    def treated(self) -> Bool[Tensor, "b n"] | None:
+        """The patches that the one positional scheme treats."""
+        found = (part.treated for part in self.parts if part is not None)
+        return next((mask for mask in found if mask is not None), None)
+
+    def rows(self, indices: Sequence[int]) -> "Joint":
+        """Return the randomness of these images, each part by its own rule."""
+        kept = (None if part is None else part.rows(indices) for part in self.parts)
+        return replace(self, parts=tuple(kept))
 
 
 @dataclass(frozen=True)
@@ -81,9 +144,9 @@ class Secret:
     images: Images
     """Before any defense."""
     fed: Images
-    """What entered the network: after the defense moved patches or pixels."""
+    """The network input: after the defense moved, mixed or changed pictures."""
     labels: Int[Tensor, " b"]
-    draw: Draw | None
+    draw: Randomness | None
 
 
 @dataclass(frozen=True)
@@ -105,4 +168,4 @@ class Reconstruction:
     choice: str = ""
     """The member whose answer this is."""
     draw: Draw | None = None
-    """The defense's dice as the attack inferred them, where the update does not show them."""
+    """The defense's random draw as the attack inferred it, where the update does not show it."""

@@ -73,17 +73,48 @@ def test_the_dice_depend_on_the_seed_and_not_on_who_asks(victim, shared):
     assert not torch.equal(one.draw.order, other.draw.order)
 
 
-def test_only_client_runner_and_checks_know_what_a_secret_is():
-    allowed = {"threat", "client", "runner", "checks"}
-    for path in [
-        *ROOT.glob("privbench/*.py"),
-        *ROOT.glob("attacks/*.py"),
-        *ROOT.glob("defenses/*.py"),
-    ]:
-        found = {
-            node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)
+def knows_secret(text):
+    """Whether a source imports the secret's class, or names it in any way."""
+    for node in ast.walk(ast.parse(text)):
+        words = {
+            *([node.id] if isinstance(node, ast.Name) else ()),
+            *([node.attr] if isinstance(node, ast.Attribute) else ()),
+            *([node.name.rpartition(".")[2]] if isinstance(node, ast.alias) else ()),
+            *([node.value] if isinstance(node, ast.Constant) else ()),
         }
-        assert "Secret" not in found or path.stem in allowed, path
+        if "Secret" in words:
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from privbench.threat import Secret",
+        "from privbench.threat import Secret as S",
+        "import privbench.threat as t; t.Secret",
+        "from privbench import threat; isinstance(x, threat.Secret)",
+        "getattr(threat, 'Secret')",
+        "x: Secret",
+    ],
+)
+def test_the_search_for_the_secret_finds_it_under_every_name(line):
+    assert knows_secret(line)
+    assert not knows_secret(line.replace("Secret", "Update"))
+
+
+def test_only_client_runner_and_checks_know_what_a_secret_is():
+    running = ROOT / "privbench" / "running"
+    allowed = {running / f"{name}.py" for name in ("client", "runner", "checks")}
+    paths = [
+        path
+        for folder in ("privbench", "attacks", "defenses")
+        for path in (ROOT / folder).rglob("*.py")
+        if path != ROOT / "privbench" / "threat.py" and path not in allowed
+    ]
+    assert len(paths) > 100
+    assert [path for path in paths if knows_secret(path.read_text())] == []
+    assert all(knows_secret(path.read_text()) for path in allowed)
 
 
 WALL = "An attack imports the extension API and its own shelf"

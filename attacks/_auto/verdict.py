@@ -10,9 +10,10 @@ from privbench.attacks._matching.distances import relative
 from privbench.attacks._matching.local import LocalModel
 from privbench.attacks._update.pixels import LEVELS, rounded
 from privbench.attacks._update.reading import from_pictures, labels, mask
+from privbench.client_step import ClientStep
 from privbench.errors import NotGranted
 from privbench.observation import Observation
-from privbench.threat import Draw, Images, Reconstruction, Update
+from privbench.threat import Images, Randomness, Reconstruction, Update
 
 ARITHMETIC = 1e-8
 """Relative squared distance that float32 arithmetic alone may leave between equal pictures."""
@@ -40,14 +41,16 @@ class Distance:
 
 
 class Verdict:
-    """Judges candidates of one observation; the defense's procedure is public, its dice are not."""
+    """Judges candidates of one observation; the defense's procedure is public, its draw is not."""
 
     def __init__(self, seen: Observation, rng: Generator) -> None:
         self.seen, self.calls = seen, 0
-        self.shown = mask(seen)
         self.seeds = torch.randint(2**62, (2,), generator=rng).tolist()
-        self.dice = rng
+        self.rng = rng
         model, steps = seen.model, seen.protocol.local_steps
+        self.shown = model.simulate(
+            seen.shape[0], Generator().manual_seed(self.seeds[0]), mask(seen)
+        )
         self.model = (
             LocalModel(model.vit, model.defense, seen.protocol) if steps > 1 else seen.model
         )
@@ -63,7 +66,7 @@ class Verdict:
             return None
 
     def distance(
-        self, images: Images, known: Int[Tensor, " b"] | None, draw: Draw | None = None
+        self, images: Images, known: Int[Tensor, " b"] | None, draw: Randomness | None = None
     ) -> Distance:
         """Compare; infinitely far where the labels are unknown or the gradient is undefined.
 
@@ -78,14 +81,14 @@ class Verdict:
         added = {} if steps > 1 else self.seen.model.penalty_gradient(draw)
         found = {n: found[n] + added[n] if n in added else found[n] for n in found}
         plain = {name: found[name] for name in self.shared}
-        first, second = (self._protected(plain, seed) for seed in self.seeds)
+        first, second = (self._shared(images, known, draw, plain, seed) for seed in self.seeds)
         steady = all(torch.equal(first[name], second[name]) for name in first)
         apart = float(relative(first if steady else plain, self.shared))
         floor = 0.0 if steady else float(relative(first, plain))
         return Distance(apart if apart == apart else float("inf"), floor)
 
     def proof(
-        self, images: Images, known: Int[Tensor, " b"] | None, draw: Draw | None = None
+        self, images: Images, known: Int[Tensor, " b"] | None, draw: Randomness | None = None
     ) -> Images | None:
         """Return the picture on the 8-bit grid if its gradient is the shared one, else None.
 
@@ -98,15 +101,30 @@ class Verdict:
         if here.floor > 0 or here.apart > PROVED:
             return None
         for _ in range(NEIGHBORS):
-            beside = picture.clone().flatten()
-            at = int(torch.randint(beside.numel(), (), generator=self.dice))
-            beside[at] += (1 if beside[at] < 0.5 else -1) / LEVELS
-            there = self.distance(beside.view_as(picture), known, draw).apart
+            near = picture.clone().flatten()
+            at = int(torch.randint(near.numel(), (), generator=self.rng))
+            near[at] += (1 if near[at] < 0.5 else -1) / LEVELS
+            there = self.distance(near.view_as(picture), known, draw).apart
             if there <= SHARPER * here.apart:
                 return None
         return picture
 
-    def _protected(self, tensors: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-        update = Update(tensors, self.seen.update.withheld)
-        guarded = self.seen.model.defense.protect(update, Generator().manual_seed(seed))
-        return dict(guarded.tensors)
+    def _shared(
+        self,
+        images: Images,
+        known: Tensor,
+        draw: Randomness | None,
+        plain: dict[str, Tensor],
+        seed: int,
+    ) -> dict[str, Tensor]:
+        """Return what a client that holds the pictures would share, with randomness of a seed.
+
+        Several local steps are simulated without what the defense does to each step's gradient.
+        """
+        model, rng = self.seen.model, Generator().manual_seed(seed)
+        changed = model.defense.per_example or model.defense.changes("finish")
+        if changed and self.seen.protocol.local_steps == 1:
+            found = ClientStep(model.vit, model.defense).run(images, known, draw, rng).gradient
+            plain = {name: found[name] for name in plain}
+        update = Update(plain, self.seen.update.withheld)
+        return dict(model.defense.protect(update, rng).tensors)

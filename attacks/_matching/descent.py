@@ -4,19 +4,20 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 
 import torch
 from jaxtyping import Float, Int
-from torch import Generator, Tensor, nn
-from torch.func import functional_call, grad, grad_and_value, vmap
-from torch.nn.functional import cross_entropy
+from torch import Generator, Tensor
+from torch.func import grad_and_value, vmap
 
 from privbench.attack import Tick
 from privbench.attacks._matching.optimizers import LBFGS, Box, Index, Rows, Values
 from privbench.attacks._matching.recipe import Comparison, Gradient, Recipe, Scalar, Stage
+from privbench.client_step import ClientStep
 from privbench.errors import OutOfMemory
 from privbench.observation import Observation, PublicModel
-from privbench.threat import Draw, Images, Reconstruction
+from privbench.threat import Images, Randomness, Reconstruction
 
 MANY, FEW = 16, 8
 """Rows that a processor takes at once, if there are so many: two thirds of the time of one by one
@@ -35,7 +36,8 @@ class Task:
     asked: Comparison
     labels: Int[Tensor, " b"] | None
     """None where they are to be found."""
-    draw: Draw | None
+    draw: Randomness | None
+    """What the model is run with."""
     rng: Generator
     tick: Tick
 
@@ -58,7 +60,8 @@ class Descent:
         if vit.mean.device.type == "cpu":
             worth = self.at_once >= FEW and vit.positions.numel() <= SMALL
             self.at_once = min(self.at_once, MANY) if worth else 1
-        self.module = _Forward(self.model) if self.at_once > 1 else None
+        self.step = ClientStep(vit, self.model.defense).apart() if self.at_once > 1 else None
+        self.draw = first.draw
         self.lowest = [float("inf")] * len(self.points)
         self.best = self.points.clone()
         self.calls = [0] * len(self.points)
@@ -78,7 +81,8 @@ class Descent:
     def _facts(self, task: Task) -> dict[str, Tensor]:
         facts = {f"fact {name}": tensor for name, tensor in task.asked.facts.items()}
         if task.draw is not None:
-            facts |= {"mask": task.draw.mask, "order": task.draw.order}
+            drawn = task.draw.to(self.mean.device).tensors()
+            facts |= {f"draw {number}": tensor for number, tensor in enumerate(drawn)}
         if self.recipe.wide:
             facts = {n: t.double() if t.is_floating_point() else t for n, t in facts.items()}
         return facts if task.labels is None else facts | {"labels": task.labels}
@@ -184,15 +188,15 @@ class _Evaluation:
 
     def _part(self, points: Rows, rows: Index) -> tuple[Tensor, Tensor, Tensor]:
         """Objectives, scores and slopes of some rows at once."""
-        module, facts = self.descent.module, [self.descent.facts[row] for row in rows.tolist()]
+        step, facts = self.descent.step, [self.descent.facts[row] for row in rows.tolist()]
         if self.anchors is not None:
             facts = [f | {"anchor": self.anchors[r]} for f, r in zip(facts, rows, strict=True)]
-        if module is None:
+        if step is None:
             return self._alone(points, facts[0])
         together = {name: torch.stack([one[name] for one in facts]) for name in facts[0]}
         # The outer slope is torch.func's own; the usual graph would be kept for nothing.
         with torch.no_grad():
-            whole = grad_and_value(partial(self._objective, module.gradient), has_aux=True)
+            whole = grad_and_value(partial(self._objective, partial(_slopes, step)), has_aux=True)
             slopes, (values, scores) = vmap(whole)(points, together)
         return values, scores, slopes
 
@@ -208,7 +212,9 @@ class _Evaluation:
         """Return what is descended, and what decides which point is the best."""
         descent, stage = self.descent, self.stage
         images, scores = descent.split(point)
-        draw = Draw(facts["mask"], facts["order"]) if "mask" in facts else None
+        draw, numbers = descent.draw, count()
+        if draw is not None:
+            draw = draw.map(lambda _: facts[f"draw {next(numbers)}"])
         targets = facts["labels"] if "labels" in facts else scores.softmax(1)
         asked = descent.asked
         found = gradient(images, targets, draw, of=asked.names)
@@ -222,27 +228,16 @@ class _Evaluation:
         return torch.stack([stage.matching * distance, *always, *now]).sum(), score
 
 
-class _Forward(nn.Module):
-    """A victim's own copy of the model, whose weights torch.func may replace for a moment."""
-
-    def __init__(self, model: PublicModel) -> None:
-        super().__init__()
-        self.vit = copy.deepcopy(model.vit).requires_grad_(False)
-        self.defense = model.defense
-
-    def forward(self, images: Images, draw: Draw | None) -> Float[Tensor, "b classes"]:
-        return self.defense.forward(self.vit, images, draw)
-
-    def gradient(
-        self, images: Images, targets: Tensor, draw: Draw | None, *, of: tuple[str, ...]
-    ) -> Gradient:
-        """Return what PublicModel.gradient does, by functions that torch.func.vmap takes."""
-
-        def loss(chosen: dict[str, Tensor]) -> Scalar:
-            weights = {f"vit.{name}": tensor for name, tensor in chosen.items()}
-            return cross_entropy(functional_call(self, weights, (images, draw)), targets)
-
-        return grad(loss)({name: self.vit.get_parameter(name) for name in of})
+def _slopes(
+    step: ClientStep,
+    images: Images,
+    targets: Tensor,
+    draw: Randomness | None,
+    *,
+    of: tuple[str, ...],
+) -> Gradient:
+    """Return what PublicModel.gradient does, by functions that torch.func.vmap takes."""
+    return step.pure(images, targets, draw, of=of)[0]
 
 
 def _is_memory(error: RuntimeError) -> bool:

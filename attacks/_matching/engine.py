@@ -56,8 +56,9 @@ class Matching(Attack):
                 continue
             asked = self.compare(one, shared)
             taken = None if recipe.joint else self.known(one)
-            draw = mask(one) if recipe.aware else None
-            kind = (one.shape, asked.names, draw is None)
+            known = mask(one) if recipe.aware else None
+            draw = one.model.simulate(one.shape[0], rng, known)
+            kind = (one.shape, asked.names, known is None)
             task = Task(one, asked, taken, draw, rng, tick)
             groups.setdefault(kind, []).append((number, task))
         for group in groups.values():

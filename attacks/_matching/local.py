@@ -1,17 +1,14 @@
 """A client's local training, differentiable in its pictures."""
 
-import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.functional import cross_entropy
+from torch import Tensor
 
+from privbench.client_step import ClientStep
 from privbench.observation import PublicModel
-from privbench.threat import Draw, Images, Protocol
+from privbench.threat import Images, Protocol, Randomness
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class LocalModel(PublicModel):
         self,
         images: Images,
         labels: Tensor,
-        draw: Draw | None = None,
+        draw: Randomness | None = None,
         *,
         of: Iterable[str] | None = None,
         differentiable: bool = True,
@@ -34,7 +31,7 @@ class LocalModel(PublicModel):
         Differentiated through all steps. A penalty of the defense moves the weights as it does
         at the first step, and is not in the sum.
         """
-        own = _Forward(self)
+        own = ClientStep(self.vit, self.defense).apart()  # other threads use the model
         weights = {name: p.detach().requires_grad_() for name, p in self.vit.trained().items()}
         wanted = tuple(weights) if of is None else tuple(of)
         pull = {name: part.detach() for name, part in self.penalty_gradient(draw).items()}
@@ -44,7 +41,12 @@ class LocalModel(PublicModel):
         total = {name: velocity[name] for name in wanted}
         for step in range(steps):
             last = step == steps - 1
-            slopes = own.slopes(images, labels, draw, weights, wanted if last else tuple(weights))
+            slopes = own.gradient(
+                *(images, labels, draw),
+                weights=weights,
+                of=wanted if last else None,
+                differentiable=True,
+            )
             for name, slope in slopes.items():
                 velocity[name] = self.protocol.momentum * velocity[name] + slope
             for name in wanted:
@@ -55,28 +57,3 @@ class LocalModel(PublicModel):
                 pulled[name] = self.protocol.momentum * pulled[name] + part
             weights = {n: p - rate * (velocity[n] + pulled[n]) for n, p in weights.items()}
         return total if differentiable else {n: part.detach() for n, part in total.items()}
-
-
-class _Forward(nn.Module):
-    """The forward pass with weights of the caller; a copy, since other threads use the model."""
-
-    def __init__(self, model: PublicModel) -> None:
-        super().__init__()
-        self.vit, self.defense = copy.deepcopy(model.vit), model.defense
-
-    def forward(self, images: Images, draw: Draw | None) -> Float[Tensor, "b classes"]:
-        return self.defense.forward(self.vit, images, draw)
-
-    def slopes(
-        self,
-        images: Images,
-        labels: Tensor,
-        draw: Draw | None,
-        weights: dict[str, Tensor],
-        of: tuple[str, ...],
-    ) -> dict[str, Tensor]:
-        named = {f"vit.{name}": tensor for name, tensor in weights.items()}
-        loss = cross_entropy(functional_call(self, named, (images, draw)), labels)
-        chosen = [weights[name] for name in of]
-        found = torch.autograd.grad(loss, chosen, create_graph=True, materialize_grads=True)
-        return dict(zip(of, found, strict=True))

@@ -39,7 +39,8 @@ def moves(seen: Observation, rng: Generator) -> Float[np.ndarray, " n"]:
     still = np.arange(vit.grid**2)
     drawn = [defense.draw(vit, 1, rng) for _ in range(TRIALS)]
     moved = [
-        still != still if one is None else one.order[0].cpu().numpy() != still for one in drawn
+        one.order[0].cpu().numpy() != still if isinstance(one, Draw) else still != still
+        for one in drawn
     ]
     return np.mean(moved, axis=0)
 

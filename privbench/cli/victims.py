@@ -26,6 +26,9 @@ def train(
     data_root: Annotated[
         Path | None, typer.Option(help="Folder that holds train and test.", metavar="PATH")
     ] = None,
+    defense: Annotated[
+        str, typer.Option(help="Defense on every update of the training; a+b stacks them.")
+    ] = "none",
     epochs: Annotated[
         int | None, typer.Option(help="Short for --set train.epochs=N.", metavar="N")
     ] = None,
@@ -33,7 +36,9 @@ def train(
     set_: Annotated[
         Names,
         typer.Option(
-            "--set", help="train.lr=5e-4; also model., dataset. Repeat it.", metavar="KEY=VALUE"
+            "--set",
+            help="train.lr=5e-4; also dataset., defense., model. Repeat it.",
+            metavar="KEY=VALUE",
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -43,7 +48,7 @@ def train(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="\\[default: results/training/MODEL-seedN]", metavar="DIR"),
+        typer.Option(help="\\[default: results/training/MODEL[-DEFENSE]-seedN]", metavar="DIR"),
     ] = None,
 ) -> None:
     """Train a victim by its recipe; the same command goes on where it was stopped.
@@ -55,7 +60,8 @@ def train(
         from privbench.cli.tables import Ascent
         from privbench.training.session import begin, finish
 
-        folder = out or Path("results") / "training" / f"{model.replace(':', '_')}-seed{seed}"
+        name = model.replace(":", "_") + ("" if defense == "none" else f"-{defense}")
+        folder = out or Path("results") / "training" / f"{name}-seed{seed}"
         assignments = [*(set_ or []), *([f"train.epochs={epochs}"] if epochs else [])]
         training = begin(
             model,
@@ -66,9 +72,11 @@ def train(
             device=device,
             out=folder,
             workers=workers,
+            defense=defense,
         )
     words = ["privbench train --model", model, "--dataset", str(training.identity["dataset"])]
     words += ["--data-root PATH"] if data_root else []
+    words += [f"--defense {defense}"] if defense != "none" else []
     words += [f"--seed {seed}", *(f"--set {one}" for one in assignments)]
     if not training.engine.is_main_process:
         finish(training, lambda *_: None)
@@ -78,7 +86,9 @@ def train(
         path = finish(training, ascent.report, " ".join(words))
     screen.print(f"Weights: {path}", soft_wrap=True)
     screen.print(f"Log: {folder / 'log.csv'}", soft_wrap=True)
-    screen.print(f"Attack them: privbench run --attack gradinv --model {model} --weights {path}")
+    attack = ["privbench run --attack gradinv --model", model]
+    attack += [f"--defense {defense}"] if defense != "none" else []
+    screen.print(f"Attack them: {' '.join(attack)} --weights {path}", soft_wrap=True)
 
 
 def study_pe(

@@ -14,7 +14,8 @@ def warnings(
     found = list(answer.warnings)
     if all(float(tensor.abs().max()) < NEARLY_ZERO for tensor in update.tensors.values()):
         found.append("The update is (nearly) zero.")
-    if secret.draw is not None and not secret.draw.mask.any():
+    mask = None if secret.draw is None else secret.draw.treated
+    if mask is not None and not mask.any():
         found.append("The defense's sampler drew an empty mask: nothing was protected.")
     wrong = [(picture - secret.fed).square().mean() for picture in (answer.images, floor)]
     if wrong[0] > wrong[1]:

@@ -6,13 +6,21 @@ import torch
 from jaxtyping import Int
 from torch import Generator, Tensor
 
+from privbench.client_step import ClientStep
 from privbench.errors import BadUpdate
 from privbench.observation import Observation, PublicModel
 from privbench.seeds import generator
-from privbench.threat import Draw, Images, Knowledge, Protocol, Secret, ThreatModel, Update
+from privbench.threat import (
+    Images,
+    Knowledge,
+    Protocol,
+    Randomness,
+    Secret,
+    ThreatModel,
+    Update,
+)
 from privbench.variants import drop_by
 from privbench.victims.load import Victim
-from privbench.vit import ViT
 
 
 def share(
@@ -24,8 +32,8 @@ def share(
 ) -> tuple[Observation, Secret]:
     """Compute a client's update on a private batch.
 
-    The dice depend on the seed alone, so that all attacks on a victim, and all victims with the
-    same scheme, face the same mask; all local steps of a round share one throw. Nothing that the
+    The draws depend on the seed alone, so that all attacks on a victim, and all victims with the
+    same scheme, face the same mask; all local steps of a round share one draw. Nothing that the
     observation holds aliases the secret. Raises BadUpdate if local training diverges.
     """
     vit, defense = victim.model.vit, victim.model.defense
@@ -55,8 +63,8 @@ def _round(
     labels: Int[Tensor, " b"],
     protocol: Protocol,
     seed: tuple[object, ...],
-) -> tuple[Update, Draw | None]:
-    """Throw the dice, compute an update and defend it."""
+) -> tuple[Update, Randomness | None]:
+    """Draw what the defense needs, compute an update and defend it."""
     defense = model.defense
     draw = defense.draw(model.vit, len(images), generator("draw", *seed))
     gradient = local_update(model, images, labels, draw, protocol, generator("dropout", *seed))
@@ -69,7 +77,7 @@ def local_update(
     model: PublicModel,
     images: Images,
     labels: Int[Tensor, " b"],
-    draw: Draw | None,
+    draw: Randomness | None,
     protocol: Protocol,
     rng: Generator,
 ) -> dict[str, Tensor]:
@@ -77,20 +85,22 @@ def local_update(
 
     One step gives the gradient. The sum is taken before the steps are rounded into the weights,
     which costs float32 several digits. The model stays as it is; dropout masks come from rng, new
-    ones at each step. Raises BadUpdate if the steps diverge.
+    ones at each step, and so does what the defense adds to a gradient. Raises BadUpdate if the
+    steps diverge.
     """
     vit = model.vit
     if protocol.local_steps > 1 or protocol.training:
         vit = copy.deepcopy(vit)  # other threads run on the shared one
     if protocol.training:
         drop_by(vit, rng, vit.mean.device)
-    velocity = _gradient(model, vit, images, labels, draw)
+    step = ClientStep(vit, model.defense)
+    velocity = step.run(images, labels, draw, rng).gradient
     total = dict(velocity)
     for _ in range(protocol.local_steps - 1):
         with torch.no_grad():
             for name, parameter in vit.trained().items():
                 parameter -= protocol.local_rate * velocity[name]
-        for name, slope in _gradient(model, vit, images, labels, draw).items():
+        for name, slope in step.run(images, labels, draw, rng).gradient.items():
             velocity[name] = protocol.momentum * velocity[name] + slope
             total[name] = total[name] + velocity[name]
     if protocol.local_steps > 1 and not all(t.isfinite().all() for t in total.values()):
@@ -99,12 +109,3 @@ def local_update(
             f"Take a threat.local_rate below {protocol.local_rate:g}."
         )
     return total
-
-
-def _gradient(
-    model: PublicModel, vit: ViT, images: Images, labels: Tensor, draw: Draw | None
-) -> dict[str, Tensor]:
-    found = model.defense.gradient(vit, images, labels, draw)
-    for name, part in model.defense.penalty_gradient(vit, draw).items():
-        found[name] = found[name] + part
-    return found

@@ -180,7 +180,7 @@ class Bench:
             fed=secret.fed,
             moved=moved,
             patch=vit.patch,
-            mask=None if secret.draw is None else secret.draw.mask,
+            mask=None if secret.draw is None else secret.draw.treated,
         )
         record = Record(
             job.case,
@@ -268,7 +268,8 @@ def _facts(metric: Metric) -> dict[str, object]:
 
 
 def _masked(secret: Secret) -> tuple[int, ...] | None:
-    return None if secret.draw is None else tuple(secret.draw.mask.sum(1).tolist())
+    mask = None if secret.draw is None else secret.draw.treated
+    return None if mask is None else tuple(mask.sum(1).tolist())
 
 
 def _label_accuracy(answer: Reconstruction, secret: Secret) -> float | None:

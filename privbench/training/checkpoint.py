@@ -63,7 +63,8 @@ def resume(
             f"'{path}' is not a checkpoint of this program. Move it away or name another --out."
         ) from None
     if state["identity"] != json.loads(json.dumps(identity)):
-        wrong = [k for k, v in state["identity"].items() if v != identity.get(k)]
+        known = state["identity"]
+        wrong = [key for key in {**known, **identity} if known.get(key) != identity.get(key)]
         raise BadWeights(
             f"'{path}' belongs to a training with another {', '.join(wrong) or 'set of options'}. "
             "Repeat the command that began it, or name another --out."

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ from jaxtyping import Float, Int
 from timm.optim._param_groups import param_groups_weight_decay
 from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import Generator, Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
+from privbench.client_step import ClientStep
 from privbench.observation import PublicModel
 from privbench.seeds import generator
-from privbench.threat import Draw, Images
+from privbench.threat import Images, Randomness, Update
 from privbench.training import checkpoint
 from privbench.training.augment import Augmentation
 from privbench.training.recipe import Recipe
@@ -49,21 +49,23 @@ class Training:
     """Processes that augment pictures, per process that trains; no answer depends on it."""
 
 
-class Step(nn.Module):
-    """A victim and its loss: what an engine wraps when several processes train."""
+class Objective(nn.Module):
+    """A client's step and the penalty: what an engine wraps when several processes train."""
 
     def __init__(self, model: PublicModel, *, bf16: bool) -> None:
         super().__init__()
-        self.vit, self.defense, self.bf16 = model.vit, model.defense, bf16
+        self.step = ClientStep(model.vit, model.defense, bf16=bf16)
 
     def forward(
-        self, images: Images, soft: Float[Tensor, "b classes"], draw: Draw | None, progress: float
+        self,
+        images: Images,
+        soft: Float[Tensor, "b classes"],
+        draw: Randomness | None,
+        progress: float,
     ) -> Float[Tensor, ""]:
-        """Cross-entropy with soft labels, plus the defense's penalty at this share of the steps."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.defense.forward(self.vit, images, draw)
-        loss = cross_entropy(logits.float(), soft)
-        penalty = self.defense.penalty(self.vit, draw, progress)
+        """Mean loss with soft labels, plus the penalty at this share of the steps."""
+        loss, _ = self.step(images, soft, draw, progress)
+        penalty = self.step.defense.penalty(self.step.vit, draw, progress)
         return loss if penalty is None else loss + penalty
 
 
@@ -91,11 +93,11 @@ def run(training: Training, report: Report) -> Log:
         t_in_epochs=False,
     )
     log = checkpoint.resume(training.folder, training.identity, vit, optimizer)
-    step: nn.Module = engine.prepare(Step(training.victim.model, bf16=recipe.bf16))
+    objective: nn.Module = engine.prepare(Objective(training.victim.model, bf16=recipe.bf16))
     for epoch in range(len(log), recipe.epochs):
         row, start = {"epoch": float(epoch + 1)}, time.perf_counter()
         accuracy = log[-1]["accuracy"] if log else 0.0
-        for done, loss in _epoch(training, step, optimizer, schedule, epoch, steps):
+        for done, loss in _epoch(training, objective, optimizer, schedule, epoch, steps):
             row["loss"] = loss
             report(epoch * steps + done, total, loss, accuracy)
         row["lr"] = optimizer.param_groups[0]["lr"]
@@ -110,7 +112,7 @@ def run(training: Training, report: Report) -> Log:
 
 def _epoch(
     training: Training,
-    step: nn.Module,
+    objective: nn.Module,
     optimizer: torch.optim.Optimizer,
     schedule: CosineLRScheduler,
     epoch: int,
@@ -121,24 +123,60 @@ def _epoch(
     device, size = model.vit.mean.device, recipe.batch_size
     rows = share_of(size, engine.process_index, engine.num_processes)
     exposing = epoch >= recipe.epochs * recipe.exposure_after
-    step.train()
+    objective.train()
     mean = 0.0
     for done, (images, soft) in enumerate(batches(training, epoch, steps, rows)):
         schedule.step_update(epoch * steps + done)
-        dice = generator("dice", training.seed, epoch, done)
-        exposed = exposing and float(torch.rand((), generator=dice)) < recipe.exposure
-        draw = model.defense.draw(model.vit, size, dice) if exposed else None
+        rng = generator("dice", training.seed, epoch, done)
+        exposed = exposing and float(torch.rand((), generator=rng)) < recipe.exposure
+        drawing = model.defense.draw if exposed else model.defense.draw_at_rest
+        draw = drawing(model.vit, size, rng)
+        if draw is not None and len(rows) < size:
+            draw = draw.rows(rows)
         progress = (epoch * steps + done) / (steps * recipe.epochs)
-        loss = step(images.to(device), soft.to(device), _only(draw, rows), progress)
+        batch = images.to(device), soft.to(device), draw, progress
         optimizer.zero_grad()
-        engine.backward(loss)
+        loss = _differentiate(engine, objective, model, batch, ("step", training.seed, epoch, done))
         nn.utils.clip_grad_norm_(model.vit.parameters(), recipe.clip)
         optimizer.step()
         whole = engine.reduce(loss.detach(), reduction="mean")
         assert isinstance(whole, Tensor)
         mean += (whole.item() - mean) / (done + 1)
         yield done + 1, mean
-    step.eval()
+    objective.eval()
+
+
+Batch = tuple[Images, Float[Tensor, "b classes"], Randomness | None, float]
+
+
+def _differentiate(
+    engine: Accelerator,
+    objective: nn.Module,
+    model: PublicModel,
+    batch: Batch,
+    seed: tuple[object, ...],
+) -> Float[Tensor, ""]:
+    """Leave in the parameters' grad what a client would share of this batch; return the loss.
+
+    What a client withholds it trains itself, by its own gradient.
+    """
+    defense, rng = model.defense, generator(*seed)
+    if defense.per_example or defense.changes("finish"):
+        step = engine.unwrap_model(objective).step
+        found = step.run(*batch[:3], rng, batch[3])
+        loss = found.loss
+        for name, parameter in model.vit.trained().items():
+            parameter.grad = found.gradient[name]
+    else:
+        loss = objective(*batch)
+        engine.backward(loss)
+    if defense.changes("protect"):
+        trained = {name: p for name, p in model.vit.trained().items() if p.grad is not None}
+        withheld = defense.withholds(trained)
+        shared = {n: p.grad for n, p in trained.items() if n not in withheld and p.grad is not None}
+        for name, tensor in defense.protect(Update(shared, withheld), rng).tensors.items():
+            trained[name].grad = tensor
+    return loss
 
 
 def batches(
@@ -196,13 +234,6 @@ def share_of(size: int, process: int, processes: int) -> list[int]:
     return first + [size - 1 - row for row in reversed(first)]
 
 
-def _only(draw: Draw | None, rows: Sequence[int]) -> Draw | None:
-    if draw is None or len(rows) == len(draw.mask):
-        return draw
-    inner = None if draw.inner is None else draw.inner[list(rows)]
-    return replace(draw, mask=draw.mask[list(rows)], order=draw.order[list(rows)], inner=inner)
-
-
 def _order(count: int, recipe: Recipe, rng: Generator) -> Int[Tensor, " k"]:
     """Permutation of the pictures; with repeats each of a part of them comes several times."""
     order = torch.randperm(count, generator=rng)
@@ -220,7 +251,7 @@ def _undecayed(vit: nn.Module, recipe: Recipe) -> set[str]:
 def accuracy_of(
     victim: Victim, split: Split, engine: Accelerator | None = None, *, bf16: bool = False
 ) -> float:
-    """Share of correct answers, without the defense's dice."""
+    """Share of correct answers, without the defense's random draws."""
     model = victim.model
     device, right = model.vit.mean.device, torch.zeros((), device=model.vit.mean.device)
     process, processes = (engine.process_index, engine.num_processes) if engine else (0, 1)
@@ -228,7 +259,7 @@ def accuracy_of(
     for start in range(process * EVALUATION_BATCH, len(split), processes * EVALUATION_BATCH):
         images, labels = split.load(range(start, min(start + EVALUATION_BATCH, len(split))))
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            found = model.defense.forward(model.vit, images.to(device), None).argmax(1)
+            found = model.logits(images.to(device)).argmax(1)
         right += (found == labels.to(device)).sum()
     whole = engine.reduce(right, reduction="sum") if engine else right
     assert isinstance(whole, Tensor)

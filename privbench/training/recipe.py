@@ -45,7 +45,7 @@ class Recipe(BaseModel):
     repeats: Count = 1
     """Repeated augmentation: copies of an image in an epoch, at an unchanged number of steps."""
     exposure: Share = 0.5
-    """Probability that a step throws the defense's dice."""
+    """Probability that a step draws for the positional scheme; other defenses act in every step."""
     exposure_after: Share = 20 / 300
     """Share of the epochs before the first such step."""
     bf16: bool = False

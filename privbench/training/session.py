@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,23 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from pydantic import ValidationError
 
-from privbench.component import complaint
+from privbench.component import complaint, find, label, make
+from privbench.defense import Defense
 from privbench.errors import BadData, BadSetting, UnknownName
 from privbench.records.store import write
 from privbench.reports.stats import share_interval
 from privbench.running.environment import describe, revision
 from privbench.running.environment import device as pick
+from privbench.running.suite import distribute
 from privbench.training import loop
 from privbench.training.checkpoint import write_tensors
 from privbench.training.loop import Report, Training
 from privbench.training.recipe import Recipe
 from privbench.training.split import SMALL, Split, read_split
-from privbench.victims.load import load
+from privbench.victims.load import Victim, load
 from privbench.victims.preset import model_preset, parse_settings
 
-SECTIONS = ("dataset", "model", "train")
+SECTIONS = ("dataset", "defense", "model", "train")
 MOST_WORKERS = 16
 
 
@@ -39,8 +41,12 @@ def begin(
     device: str,
     out: Path,
     workers: int | None = None,
+    defense: str = "none",
 ) -> Training:
-    """Check every name and setting, read the pictures; raises PrivbenchError."""
+    """Check every name and setting, read the pictures; raises PrivbenchError.
+
+    The defense is a name, or several that an update passes through: a+b.
+    """
     settings = parse_settings(assignments, SECTIONS)
     preset = model_preset(model)
     UnknownName.refuse("setting of train", settings["train"], Recipe.model_fields)
@@ -48,11 +54,14 @@ def begin(
         recipe = Recipe(**preset.recipe.model_dump() | settings["train"])
     except ValidationError as error:
         raise BadSetting(complaint("train", error)) from None
-    # The penalty and embeddings that dice leave out make some parameters idle in some steps.
+    # The penalty and embeddings that a draw leaves out make some parameters idle in some steps.
     idle = DistributedDataParallelKwargs(find_unused_parameters=True)
     engine = Accelerator(cpu=pick(device).type == "cpu", kwargs_handlers=[idle])
-    victim = load(model, settings["model"] | {"init_seed": seed}, (), "init", engine.device)
+    parts = _defenses(defense, settings["defense"])
+    changed = settings["model"] | {"init_seed": seed}
+    victim = load(model, changed, tuple(parts.values()), "init", engine.device)
     vit = victim.model.vit
+    _check_defense(victim, engine.num_processes)
     name = dataset or preset.dataset
     first, second = (
         read_split(name, data_root, split, settings["dataset"], vit.side, vit.classes)
@@ -69,6 +78,8 @@ def begin(
         "train pictures": first.fingerprint(),
         "test pictures": second.fingerprint(),
     }
+    if defended := [one for one in parts if one != "none"]:
+        identity["defense"] = "+".join(defended)
     return Training(
         victim,
         recipe,
@@ -80,6 +91,26 @@ def begin(
         engine,
         _workers(engine, vit.side) if workers is None else workers,
     )
+
+
+def _defenses(names: str, settings: Mapping[str, Any]) -> dict[str, Defense]:
+    """Build the defenses of a+b, by the names that a record would have for them."""
+    split = [name.strip() for name in names.split("+")]
+    given = distribute("defense", settings, {n: find(Defense, n).setting_names() for n in split})
+    made = [(name, make(Defense, name, given[name])) for name in split]
+    return {label(name, one.changed()): one for name, one in made}
+
+
+def _check_defense(victim: Victim, processes: int) -> None:
+    """Refuse what a training could not do, before it begins."""
+    victim.shared()
+    defense = victim.model.defense
+    if processes > 1 and (defense.per_example or defense.changes("finish")):
+        raise BadSetting(
+            "This defense works on the gradients of single examples or on activations, of which "
+            f"each of {processes} processes has only its part. Train it in one process, without "
+            "torchrun."
+        )
 
 
 def _workers(engine: Accelerator, side: int) -> int:
@@ -113,7 +144,7 @@ def _check_batch(recipe: Recipe, pictures: int, processes: int) -> None:
     if pictures < recipe.batch_size or recipe.batch_size % unit:
         raise BadSetting(
             f"A batch of {recipe.batch_size} has to be a multiple of {unit} and no larger than the "
-            f"{pictures} training pictures. Use --set loop.batch_size=N."
+            f"{pictures} training pictures. Use --set train.batch_size=N."
         )
 
 
@@ -134,7 +165,7 @@ def finish(training: Training, report: Report, command: str = "") -> Path:
         "command": command,
         "accuracy": accuracy,
         "accuracy interval (Wilson, 95 %)": share_interval(round(accuracy * n), n)[1:],
-        "accuracy of": "the last epoch's float16 weights, without the defense's dice",
+        "accuracy of": "the last epoch's float16 weights, without the defense's random draws",
         "test pictures (n)": n,
         "best epoch, chosen on the test pictures": int(best["epoch"]),
         "accuracy of the best epoch": best["accuracy"],

@@ -40,7 +40,7 @@ def open_classifier(
         return _of_timm(name, preset.timm, weights or "init", device)
     vit = victim.model.vit
     return Classifier(
-        network=lambda images: victim.model.defense.forward(vit, images, None),
+        network=victim.model.logits,
         part=model_part(name, settings, victim),
         control=control_of(preset, settings),
         weights=victim.weights,

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 
 from privbench.component import find, make, names
-from privbench.defense import Defense, Stack
+from privbench.defense import Defense
 from privbench.errors import BadSetting, UnknownName
 from privbench.observation import PublicModel
+from privbench.stack import Stack
 from privbench.variants import give_dropout, strip_first_block
 from privbench.victims.backbone import build
 from privbench.victims.cards import bundled

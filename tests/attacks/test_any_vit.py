@@ -10,11 +10,12 @@ from torch import Tensor
 from privbench.attack import Attack, check
 from privbench.attacks._span.search import Search
 from privbench.component import make
-from privbench.defense import Defense, Stack
+from privbench.defense import Defense
 from privbench.errors import NotGranted
 from privbench.observation import PublicModel
 from privbench.running.client import share
 from privbench.seeds import generator
+from privbench.stack import Stack
 from privbench.threat import ThreatModel
 from privbench.victims.families import wrap
 from privbench.victims.load import Victim

@@ -31,7 +31,7 @@ def true_masks(subject, images, seed):
             return thrown[name]
 
         module.masks = keep
-    subject.model.defense.forward(vit, images, None)
+    subject.model.logits(images, None)
     return thrown
 
 

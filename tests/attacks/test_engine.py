@@ -17,6 +17,7 @@ from privbench.attacks._matching.optimizers import LBFGS, Adam, _Search, cosine,
 from privbench.attacks._matching.priors import mean_square, roughness, size
 from privbench.attacks._matching.recipe import Recipe, Stage
 from privbench.attacks._update.reading import from_pictures, labels, mask
+from privbench.client_step import ClientStep
 from privbench.component import make
 from privbench.errors import BadUpdate, OutOfMemory
 from privbench.seeds import generator
@@ -154,7 +155,8 @@ def test_side_by_side_has_the_same_slopes_as_one_by_one(model, joint, compare, v
     for at_once in (1, 3):
         descent = Descent(recipe, [task(one, joint, compare, n) for n, one in enumerate(seen)])
         descent.at_once = at_once
-        descent.module = None if at_once == 1 else _descent._Forward(descent.model)
+        step = ClientStep(descent.model.vit, descent.model.defense)
+        descent.step = None if at_once == 1 else step.apart()
         points = descent.points + 0.1
         found.append(_descent._Evaluation(descent, recipe.stages[0])(points, torch.arange(3)))
     assert torch.allclose(found[0][0], found[1][0], rtol=1e-4)
@@ -173,7 +175,8 @@ def test_short_memory_halves_the_rows_and_says_so(victim, shared, monkeypatch):
 
     def answer():
         descent = Descent(Recipe(LBFGS(), 3, restarts=4), [task(seen)])
-        descent.at_once, descent.module = 4, _descent._Forward(descent.model)
+        descent.at_once = 4
+        descent.step = ClientStep(descent.model.vit, descent.model.defense).apart()
         return descent.answers()[0]
 
     plenty = answer()

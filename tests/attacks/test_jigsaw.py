@@ -16,7 +16,7 @@ from privbench.metric import Metric, Target
 from privbench.patches import cut, join
 from privbench.running.client import share
 from privbench.seeds import generator
-from privbench.threat import ThreatModel
+from privbench.threat import Draw, ThreatModel
 from tests.conftest import quiet
 
 GRID, SIDE = 6, 16
@@ -144,7 +144,7 @@ def test_only_masked_cells_are_filled_where_the_mask_is_known(victim, pictures):
         generator("a"),
         quiet,
     )
-    assert secret.draw is not None
+    assert isinstance(secret.draw, Draw)
     outside = ~secret.draw.mask[0]
     ours, theirs = cut(answer.images, 4)[0], cut(content.images, 4)[0]
     assert torch.equal(ours[outside], theirs[outside])

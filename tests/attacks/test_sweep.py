@@ -15,7 +15,7 @@ from privbench.defense import Defense
 from privbench.patches import cut
 from privbench.running.client import share
 from privbench.seeds import generator
-from privbench.threat import ThreatModel
+from privbench.threat import Draw, ThreatModel
 from privbench.victims.load import load
 from tests.conftest import psnr, quiet
 
@@ -59,6 +59,7 @@ def swept(model, defense, pictures):
     seen, secret = share(subject, images[1:], labels[1:], ThreatModel(), (0,))
     sweep = Sweep(Search(seen, generator("a"), 16, 30))
     vit = seen.model.vit
+    assert secret.draw is None or isinstance(secret.draw, Draw)
     known = Search(seen, generator("b"), 16, 30, secret.draw)
     known.a = known.open.coordinates(cut((secret.fed - vit.mean) / vit.std, vit.patch)[0].double())
     known.context()
@@ -92,7 +93,7 @@ def test_the_mask_is_where_no_token_has_the_places_own_embedding(pictures):
     sweep._place(roots[shuffled], sweep.search.context())
     known = sweep.unmask()
     assert known.draw is not None
-    assert secret.draw is not None
+    assert isinstance(secret.draw, Draw)
     assert torch.equal(known.draw.mask, secret.draw.mask)
     assert known.found.all()
 

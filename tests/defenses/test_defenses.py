@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from privbench.component import find, make, names
-from privbench.defense import Defense, Stack
+from privbench.defense import HOOKS, Defense
 from privbench.errors import BadSetting, UnknownName
 from privbench.patches import cut
 from privbench.running.client import share
+from privbench.stack import Stack
 from privbench.threat import ThreatModel, Update
 from privbench.vit import ViT
 
 DEFENSES = names("defenses")
-HOOKS = ("equip", "draw", "feed", "positions", "withholds", "protect", "gradient", "forward")
 
 
 def rng(seed=0):
@@ -57,13 +57,38 @@ def test_the_update_keeps_its_names_and_shapes_but_for_what_is_withheld(
         assert tensor.isfinite().all()
 
 
-@pytest.mark.parametrize("name", DEFENSES)
-def test_the_tensors_that_it_was_given_stay_as_they_were(name):
+PROTECTING = [n for n in DEFENSES if find(Defense, n).protect is not Defense.protect]
+"""Only of a defense that changes updates does it mean anything that the given one stays."""
+
+
+def untouched(defense):
+    """Whether a defense leaves a given update as it was, and shares another one."""
     before = update()
     copies = {key: tensor.clone() for key, tensor in before.tensors.items()}
-    protect(name, before)
-    assert before.tensors.keys() == copies.keys()
-    assert all(torch.equal(before.tensors[key], copy) for key, copy in copies.items())
+    after = defense.protect(before, rng())
+    assert any(not torch.equal(after.tensors[key], copy) for key, copy in copies.items())
+    return before.tensors.keys() == copies.keys() and all(
+        torch.equal(before.tensors[key], copy) for key, copy in copies.items()
+    )
+
+
+@pytest.mark.parametrize("name", PROTECTING)
+def test_the_tensors_that_it_was_given_stay_as_they_were(name):
+    assert untouched(make(Defense, name, {}))
+
+
+class InPlace(Defense):
+    """Writes into the tensors that it is given."""
+
+    def protect(self, update: Update, rng: torch.Generator) -> Update:
+        for tensor in update.tensors.values():
+            tensor.zero_()
+        return update
+
+
+def test_a_defense_that_writes_into_given_tensors_is_found_out():
+    assert len(PROTECTING) >= 4
+    assert not untouched(InPlace())
 
 
 @pytest.mark.parametrize("name", DEFENSES)

@@ -267,7 +267,7 @@ def test_the_head_changes_no_answer(victim, pictures, head):
         for parameter in model.vit.get_submodule("localizer").parameters():
             parameter.fill_(7.0)
         for draw in (None, dice(2)):
-            one, two = (m.defense.forward(m.vit, images, draw) for m in (model, bare))
+            one, two = (m.logits(images, draw) for m in (model, bare))
             assert torch.equal(one, two)
 
 

@@ -22,8 +22,8 @@ TINY = [
     "model.depth=1",
     "model.embed_dim=16",
     "model.num_heads=2",
-    "loop.batch_size=8",
-    "loop.epochs=4",
+    "train.batch_size=8",
+    "train.epochs=4",
 ]
 
 
@@ -89,8 +89,8 @@ def test_another_seed_ends_in_other_weights(root, tmp_path):
 
 
 def test_it_learns_what_can_be_learned(root, tmp_path):
-    easy = ["loop.augment=''", "loop.mixup=0", "loop.cutmix=0", "loop.erasing=0"]
-    more = [*easy, "loop.epochs=60", "loop.lr=0.003", "loop.padding=0"]
+    easy = ["train.augment=''", "train.mixup=0", "train.cutmix=0", "train.erasing=0"]
+    more = [*easy, "train.epochs=60", "train.lr=0.003", "train.padding=0"]
     training = start(root, tmp_path, *more, model="vit_vanilla")
     rows = loop.run(training, quiet)
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
@@ -113,7 +113,7 @@ def test_a_checkpoint_of_another_training_is_refused_and_kept(root, tmp_path):
     finish(start(root, tmp_path), quiet)
     before = (tmp_path / "checkpoint.safetensors").read_bytes()
     with pytest.raises(BadWeights, match="another recipe"):
-        finish(start(root, tmp_path, "loop.lr=0.01"), quiet)
+        finish(start(root, tmp_path, "train.lr=0.01"), quiet)
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
 
 
@@ -126,11 +126,11 @@ def test_a_foreign_file_in_the_checkpoints_place_is_refused(root, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "error", "words"),
     [
-        ("loop.epoch=3", UnknownName, "Did you mean 'epochs'"),
-        ("loop.lr=fast", BadSetting, "'lr' cannot be 'fast'"),
-        ("loop.epochs=0", BadSetting, "'epochs' cannot be 0"),
-        ("loop.batch_size=7", BadSetting, "has to be a multiple of 2"),
-        ("loop.batch_size=400", BadSetting, "no larger than the 40"),
+        ("train.epoch=3", UnknownName, "Did you mean 'epochs'"),
+        ("train.lr=fast", BadSetting, "'lr' cannot be 'fast'"),
+        ("train.epochs=0", BadSetting, "'epochs' cannot be 0"),
+        ("train.batch_size=7", BadSetting, "has to be a multiple of 2"),
+        ("train.batch_size=400", BadSetting, "no larger than the 40"),
         ("attack.steps=3", UnknownName, "No section of --set"),
     ],
 )
@@ -145,7 +145,7 @@ def test_a_root_without_splits_is_refused(tmp_path):
 
 
 def test_the_schedule_warms_up_and_comes_down(root, tmp_path):
-    training = start(root, tmp_path, "loop.epochs=10", "loop.warmup=0.2")
+    training = start(root, tmp_path, "train.epochs=10", "train.warmup=0.2")
     rates = [row["lr"] for row in loop.run(training, quiet)]
     assert rates[0] < rates[1] <= training.recipe.lr
     assert rates[1] == max(rates)

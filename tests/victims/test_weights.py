@@ -87,7 +87,7 @@ def check(folder: Path, victim: str = "vit_vanilla", atol: float = 1e-5, **setti
     images, preset = torch.rand(2, 3, 32, 32), model_preset(victim)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (preset.mean, preset.std))
     expected = backbone()((images - mean) / std)
-    assert torch.allclose(found.defense.forward(found.vit, images, None), expected, atol=atol)
+    assert torch.allclose(found.logits(images, None), expected, atol=atol)
 
 
 WRAPPED = {
