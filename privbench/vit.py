@@ -196,11 +196,18 @@ class ViT(nn.Module):
             return torch.cat(pooled, dim=1)
         return self.backbone.forward_head(tokens, pre_logits=True)
 
+    def features(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b f"]:
+        """Pool encoded tokens: what the head sees; of two heads both, one after the other."""
+        if (count := len(self.heads)) > 1:  # distilled: each head has a token of its own
+            return self.backbone.head_drop(tokens[:, :count]).flatten(1)
+        return self.backbone.forward_head(tokens, pre_logits=True)
+
     def classify(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b classes"]:
-        """Logits of pooled tokens; the mean of two heads where there are two."""
-        if isinstance(self.backbone, VisionTransformerDistilled):
-            first, second = features.chunk(2, dim=1)
-            return (self.backbone.head(first) + self.backbone.head_dist(second)) / 2
+        """Logits from pooled features; two heads are averaged, as timm does outside training."""
+        if (count := len(self.heads)) > 1:
+            parts = zip(self.heads, features.chunk(count, dim=1), strict=True)
+            first, second = (head(part) for head, part in parts)
+            return (first + second) / 2
         return self.backbone.head(features)
 
     def head(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b classes"]:
