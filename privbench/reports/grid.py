@@ -12,10 +12,13 @@ from privbench.records.case import UNDEFENDED, Record, Scores
 from privbench.records.picture import Pixels, read
 from privbench.records.store import Store, write
 from privbench.reports.axes import png
-from privbench.reports.sheets import Panel, sheets
+from privbench.reports.paging import Panel
+from privbench.reports.sheets import sheets
 
 MOST_ROWS = 8
+"""Pictures that a grid shows; the table has them all."""
 LONGEST_NAME = 150
+"""Letters of a file name; disks allow 255 bytes."""
 INPUT = "network input"
 
 Groups = dict[str, list[Record]]

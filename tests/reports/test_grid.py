@@ -11,9 +11,11 @@ import torch
 from PIL import Image
 
 from privbench.records import picture as strip
+from privbench.records.picture import Pixels
 from privbench.records.store import Store
 from privbench.reports.grid import INPUT, _panels, _telling, draw, save, save_all
-from privbench.reports.sheets import Panel, sheets
+from privbench.reports.paging import Panel
+from privbench.reports.sheets import sheets
 from tests.commands import contents
 from tests.sample_records import done, lost, part
 
@@ -34,7 +36,7 @@ ATTACKS = (
     "dlg(steps=20)",
     "april",
 )
-PIXELS = np.zeros((8, 8, 3), np.uint8)
+PIXELS: Pixels = np.zeros((8, 8, 3), np.uint8)
 
 
 SCREEN = (1600, 1000)
@@ -42,14 +44,14 @@ SCREEN = (1600, 1000)
 
 def panels(rows, attacks, victims=(LONG,), caption="100.0 dB\ninput 100.0 dB"):
     images = range(rows)
-    tiles = dict.fromkeys(images, PIXELS)
+    tiles: dict[int, Pixels | None] = dict.fromkeys(images, PIXELS)
     found = [Panel("original", tiles=tiles, captions={i: f"no. {i}" for i in images})]
-    for victim in victims:
-        found.append(Panel(INPUT, *victim, dict(tiles)))
+    for victim, defense in victims:
+        found.append(Panel(INPUT, victim, defense, dict(tiles)))
         for name in attacks:
             some = {i: None if i % 3 == 1 else PIXELS for i in images}
             below = {i: "refused" if i % 3 == 1 else caption for i in images}
-            found.append(Panel(name, *victim, some, below))
+            found.append(Panel(name, victim, defense, some, below))
     return found
 
 
