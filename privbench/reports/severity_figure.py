@@ -1,6 +1,7 @@
 """The picture of error against severity: a pure function of utility records."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,12 +12,20 @@ from privbench.reports.stats import mean_interval
 from privbench.utility.corruption_error import missing
 from privbench.utility.robustness import CLEAN, Task, tasks
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 Line = list[tuple[float, float, float, float]]
 """Severity, mean, and the ends of its interval, in percent."""
 
 
 def draw(records: Iterable[UtilityRecord]) -> dict[str, bytes]:
-    """Render mean top-1 error over the 15 corruptions by severity, a PNG per task, by its name.
+    """Render `figures` as PNGs, by the task's name."""
+    return {name: png(figure) for name, figure in figures(records).items()}
+
+
+def figures(records: Iterable[UtilityRecord]) -> dict[str, "Figure"]:
+    """Draw mean top-1 error over the 15 corruptions by severity, a figure per task, by its name.
 
     A line per model, its 95 % intervals (bootstrap over pictures) as a band; severity 0 is clean.
     """
@@ -29,17 +38,16 @@ def draw(records: Iterable[UtilityRecord]) -> dict[str, bytes]:
                 label = f"{model}, {weights}" if model not in named else f"{model}, {digest}"
                 named[label] = _line(task)
                 counts.setdefault(task.name, set()).add(task.n)
-    pictures = {}
+    drawn = {}
     for name, named in lines.items():
         n = " or ".join(f"{count:,}" for count in sorted(counts[name]))
-        figure = curves(
+        drawn[name] = curves(
             named,
             f"Error under corruption, {name}, n = {n}",
             "severity (0: clean)",
             "top-1 error, % (mean of 15 corruptions; band: 95 % interval)",
         )
-        pictures[name] = png(figure)
-    return pictures
+    return drawn
 
 
 def _line(task: Task) -> Line:

@@ -1,11 +1,14 @@
 """The picture of accuracy against shuffling: a pure function of the utility table."""
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from privbench.reports.axes import curves, png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMN = re.compile(r"shuffled_([\d.]+)")
 
@@ -13,7 +16,13 @@ Row = dict[Any, Any]
 
 
 def draw(table: pd.DataFrame) -> bytes | None:
-    """Render top-1 accuracy by the ratio of shuffled patches as a PNG.
+    """Render `figure` as a PNG; None where there is none."""
+    whole = figure(table)
+    return None if whole is None else png(whole)
+
+
+def figure(table: pd.DataFrame) -> "Figure | None":
+    """Draw top-1 accuracy by the ratio of shuffled patches.
 
     A line per row of `utility_table`, its 95 % intervals as a band; ratio 0 is plain accuracy.
     None without such columns, and where rows are of different pictures.
@@ -28,13 +37,12 @@ def draw(table: pd.DataFrame) -> bytes | None:
     if "top1" in table.columns:
         columns[0.0] = "top1"
     first = rows[0]
-    figure = curves(
+    return curves(
         _lines(rows, columns),
         f"Accuracy on {first['dataset']} with shuffled patches, n = {first['n']:,}",
         "nominal share of shuffled patches (block-wise)",
         "top-1 accuracy, % (band: 95 % interval)",
     )
-    return png(figure)
 
 
 def _lines(
