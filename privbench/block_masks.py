@@ -15,14 +15,14 @@ from privbench.threat import Draw, Images
 Sampler = Literal["blockwise", "blockwise_exact", "uniform"]
 
 ASPECT = math.log(1 / 0.3)
+"""Logarithm of the longest rectangle's ratio of sides, as BEiT has it."""
 ATTEMPTS = 10
+"""Rectangles in a row that may fail, as BEiT has it."""
 SMALLEST, LARGEST = 8, 75
 """Patches in a block, as released; the cap is never scaled with the ratio."""
 
 
-def blockwise(
-    grid: int, count: int, smallest: int, largest: int, dice: random.Random
-) -> list[bool]:
+def blockwise(grid: int, count: int, smallest: int, largest: int, rng: random.Random) -> list[bool]:
     """Rectangles until count cells are masked, or until ten rectangles in a row fail.
 
     The sampler of BEiT (arXiv:2106.08254) as MJP's released code runs it: it may stop short of
@@ -32,23 +32,23 @@ def blockwise(
     mask = [[False] * grid for _ in range(grid)]
     masked = 0
     while masked < count:
-        added = _rectangle(mask, min(count - masked, largest), smallest, dice)
+        added = _rectangle(mask, min(count - masked, largest), smallest, rng)
         if not added:
             break
         masked += added
     return [cell for row in mask for cell in row]
 
 
-def _rectangle(mask: list[list[bool]], cap: int, smallest: int, dice: random.Random) -> int:
+def _rectangle(mask: list[list[bool]], cap: int, smallest: int, rng: random.Random) -> int:
     """Mask one rectangle in place; return how many cells are new, 0 if no attempt fits."""
     grid = len(mask)
     for _ in range(ATTEMPTS):
-        area = dice.uniform(smallest, cap)
-        aspect = math.exp(dice.uniform(-ASPECT, ASPECT))
+        area = rng.uniform(smallest, cap)
+        aspect = math.exp(rng.uniform(-ASPECT, ASPECT))
         h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if h >= grid or w >= grid:
             continue
-        top, left = dice.randint(0, grid - h), dice.randint(0, grid - w)
+        top, left = rng.randint(0, grid - h), rng.randint(0, grid - w)
         cells = [(y, x) for y in range(top, top + h) for x in range(left, left + w)]
         new = [(y, x) for y, x in cells if not mask[y][x]]
         if 0 < len(new) <= cap:
@@ -58,13 +58,13 @@ def _rectangle(mask: list[list[bool]], cap: int, smallest: int, dice: random.Ran
     return 0
 
 
-def extend(mask: list[bool], grid: int, count: int, dice: random.Random) -> list[bool]:
+def extend(mask: list[bool], grid: int, count: int, rng: random.Random) -> list[bool]:
     """Grow a mask cell by cell at its border until it has exactly count cells."""
     mask = list(mask)
     while sum(mask) < count:
         free = [i for i in range(grid**2) if not mask[i]]
         border = [i for i in free if any(mask[j] for j in _neighbors(i, grid))]
-        mask[dice.choice(border or free)] = True
+        mask[rng.choice(border or free)] = True
     return mask
 
 
@@ -75,21 +75,21 @@ def _neighbors(cell: int, grid: int) -> list[int]:
 
 
 def sample(
-    sampler: Sampler, grid: int, ratio: float, smallest: int, largest: int, dice: random.Random
+    sampler: Sampler, grid: int, ratio: float, smallest: int, largest: int, rng: random.Random
 ) -> list[bool]:
     """Mask of grid x grid patches, True where treated, at a nominal ratio of them."""
     count = int(grid**2 * ratio)
     if sampler == "uniform":
-        chosen = set(dice.sample(range(grid**2), count))
+        chosen = set(rng.sample(range(grid**2), count))
         return [i in chosen for i in range(grid**2)]
-    mask = blockwise(grid, count, smallest, largest, dice)
-    return mask if sampler == "blockwise" else extend(mask, grid, count, dice)
+    mask = blockwise(grid, count, smallest, largest, rng)
+    return mask if sampler == "blockwise" else extend(mask, grid, count, rng)
 
 
-def blockwise_draw(grid: int, ratio: float, dice: Sequence[Generator]) -> Draw:
-    """Throw a block-wise mask and its permutation for each generator, as released."""
+def blockwise_draw(grid: int, ratio: float, rngs: Sequence[Generator]) -> Draw:
+    """Draw a block-wise mask and its permutation from each generator, as released."""
     draws = []
-    for rng in dice:
+    for rng in rngs:
         words = random.Random(int(torch.randint(2**62, (), generator=rng)))
         mask = sample("blockwise", grid, ratio, SMALLEST, LARGEST, words)
         draws.append(throw(torch.tensor([mask]), rng))

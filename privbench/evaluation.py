@@ -51,7 +51,7 @@ class Evaluation(Component, ABC):
         """Return the pictures of a pass; None for those that the user asks about."""
         return None
 
-    def prepare(self, images: Images, condition: Condition, dice: list[Generator]) -> Images:
+    def prepare(self, images: Images, condition: Condition, rngs: list[Generator]) -> Images:
         """Return what all models are shown; it is made once for all of them."""
         return images
 
@@ -62,11 +62,11 @@ class Evaluation(Component, ABC):
         images: Images,
         labels: Int[Tensor, " b"],
         condition: Condition,
-        dice: list[Generator],
+        rngs: list[Generator],
     ) -> dict[str, Float[Tensor, " b"]]:
         """Return numbers by column of the table; NaN where a picture does not count.
 
         A column of zeros and ones is a share and gets Wilson's interval, any other a bootstrap
-        interval. The dice are one generator per picture, so that no batch size changes an answer;
-        `prepare` gets others.
+        interval. Each picture has a generator of its own, so that no batch size changes an
+        answer; `prepare` gets others.
         """

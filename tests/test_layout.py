@@ -97,6 +97,14 @@ def test_the_root_is_what_a_component_may_import():
         assert names <= known | ({"api"} if path.stem == "__init__" else set()), path
 
 
+@pytest.mark.parametrize("shelf", ["datasets", "evals", "metrics"])
+def test_components_share_only_files_that_are_none(shelf):
+    """What two of a shelf need stands in a file with an underscore, so each can be taken out."""
+    for path in (ROOT / "privbench" / shelf).glob("*.py"):
+        theirs = [n.split(".") for n in imports(path) if n.startswith(f"privbench.{shelf}.")]
+        assert all(parts[2][0] == "_" for parts in theirs), path
+
+
 def test_every_wall_covers_every_package_of_the_harness():
     expected = {f"privbench.{name}" for name in harness()}
     assert len(expected) >= 8

@@ -18,11 +18,11 @@ from privbench.vit import ViT
 UNKNOWN = "unknown_embed"
 """Embedding that masking schemes share among patches; those then have no place."""
 GAIN = 200.0
-"""Steepness of a bin's edge, in units of u."""
+"""Steepness of a bin's edge, per unit of u; set by reason."""
 OUTPUT = 1e-3
-"""What an active unit writes to the junk entry."""
+"""What an active unit writes to the junk entry, in units of the stream; set by reason."""
 MARKS = 16
-"""Entries that hold the mark of an image, at most."""
+"""Entries of the stream that hold the mark of an image, at most; set by reason."""
 EDGE = 0.1
 """Share of a place's range that stays empty at both ends, so that black and white are inside."""
 
@@ -191,9 +191,9 @@ def tampered(model: PublicModel, rng: Generator) -> PublicModel:
             "small patch. Choose a larger model."
         )
     with torch.no_grad():
-        _embed(vit, plan)
+        _embed_pixels(vit, plan)
         for number, block in enumerate(layers(vit)):
-            _even(block.qkv)
+            _attend_evenly(block.qkv)
             if number == plan.blocks:
                 continue
             for norm in block.norms:
@@ -203,8 +203,8 @@ def tampered(model: PublicModel, rng: Generator) -> PublicModel:
                 scale.fill_(1)
             _zero(block.qkv, block.proj)
             if number == 0:
-                _mark(block, plan, rng)
-            _sort(block, plan, number)
+                _mark_images(block, plan, rng)
+            _fill_bins(block, plan, number)
     return PublicModel(vit, model.defense)
 
 
@@ -215,7 +215,7 @@ def _zero(*layers: nn.Linear) -> None:
             layer.bias.zero_()
 
 
-def _embed(vit: ViT, plan: Layout) -> None:
+def _embed_pixels(vit: ViT, plan: Layout) -> None:
     """Pixels in [0, 1], constants and places into the tokens."""
     embed = vit.backbone.patch_embed.proj
     embed.weight.zero_()
@@ -241,7 +241,7 @@ def _embed(vit: ViT, plan: Layout) -> None:
         token[..., plan.place] = -1  # below all bins
 
 
-def _even(qkv: nn.Linear) -> None:
+def _attend_evenly(qkv: nn.Linear) -> None:
     """Let every token attend to all alike."""
     width = qkv.out_features // 3
     qkv.weight[: 2 * width] = 0
@@ -249,7 +249,7 @@ def _even(qkv: nn.Linear) -> None:
         qkv.bias[: 2 * width] = 0
 
 
-def _mark(block: Layers, plan: Layout, rng: Generator) -> None:
+def _mark_images(block: Layers, plan: Layout, rng: Generator) -> None:
     """Write random projections of the mean patch into all tokens of an image."""
     count = plan.marks.stop - plan.marks.start
     values = block.qkv.weight[2 * (block.qkv.out_features // 3) :]
@@ -259,7 +259,7 @@ def _mark(block: Layers, plan: Layout, rng: Generator) -> None:
         block.proj.weight[plan.marks.start + number, number] = 1
 
 
-def _sort(block: Layers, plan: Layout, number: int) -> None:
+def _fill_bins(block: Layers, plan: Layout, number: int) -> None:
     """Let unit k be active where u = place + a pixel is above the k-th edge.
 
     Rows are homogeneous in the constants and sum to zero, so that the LayerNorm before decides

@@ -11,6 +11,7 @@ from privbench.attacks._linear.smooth import conjugate_gradients
 from privbench.patches import join
 
 STEPS, TOLERANCE = 200, 1e-6
+"""At most so many conjugate gradients, down to this share of the right side; set by reason."""
 
 
 def complete(
@@ -32,10 +33,10 @@ def complete(
     zero = torch.zeros_like(start)
     flat = energy.slope(zero)  # the energy is quadratic: without this, slopes are linear
     return start + conjugate_gradients(
-        lambda z: energy.slope(z) - flat,
+        lambda p: energy.slope(p) - flat,
         -energy.slope(start),
         zero,
-        lambda left: left,
+        lambda r: r,
         steps=STEPS,
         tolerance=TOLERANCE,
     )

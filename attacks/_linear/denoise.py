@@ -49,7 +49,7 @@ def _weighted(
     def form(z: Tensor) -> Tensor:
         return token @ (weights * (token.T @ z)) + prior.form(z) + GROUND * z
 
-    def soften(left: Tensor) -> Tensor:
-        return vectors @ prior.from_waves(prior.to_waves(vectors.T @ left) / sizes)
+    def precondition(r: Tensor) -> Tensor:
+        return vectors @ prior.from_waves(prior.to_waves(vectors.T @ r) / sizes)
 
-    return conjugate_gradients(form, token @ (weights * embedding), start, soften)
+    return conjugate_gradients(form, token @ (weights * embedding), start, precondition)

@@ -17,11 +17,13 @@ Patches = Float[Tensor, "n p"]
 FREEDOM = 1.0
 """Degrees of freedom of Student's t; one is Cauchy's distribution."""
 FLOOR, START = 0.05, 0.4
-"""Smallest and first spread of a difference, in units of the pixels' standard deviation."""
+"""Smallest and first spread of a difference, in units of the pixels' standard deviation; set by
+reason."""
 GROUND = 1.0
 """Weight of the mean color where brightness is open: the pixels' own variance is one."""
 FLAT = 1e-12
-"""Curvature, relative to the largest met, below which a form has none and a step would be noise."""
+"""Curvature, relative to the largest met, below which a form has none and a step would be noise;
+set by reason, well above float64's rounding."""
 
 
 class Smoothness:
@@ -85,26 +87,29 @@ def conjugate_gradients(
     steps: int = 300,
     tolerance: float = 1e-5,
 ) -> Tensor:
-    """Solve form(x) = wanted for a positive form, until the preconditioned residual is small."""
-    found, left = start, wanted - form(start)
-    aside = precondition(left)
-    way, size = aside, float((left * aside).sum())
+    """Solve form(x) = wanted for a positive form, until the preconditioned residual is small.
+
+    p: direction; r: residual; z: preconditioned residual (Nocedal and Wright, algorithm 5.3).
+    """
+    x, r = start, wanted - form(start)
+    z = precondition(r)
+    p, size = z, float((r * z).sum())
     enough = tolerance**2 * float((wanted * precondition(wanted)).sum())
     steepest = 0.0
     for _ in range(steps):
         if size <= enough:
             break
-        image = form(way)
-        bend, length = float((way * image).sum()), float(way.square().sum())
-        steepest = max(steepest, bend / length)
-        if bend <= FLAT * steepest * length:
+        image = form(p)
+        curvature, length = float((p * image).sum()), float(p.square().sum())
+        steepest = max(steepest, curvature / length)
+        if curvature <= FLAT * steepest * length:
             break
-        step = size / bend
-        found, left = found + step * way, left - step * image
-        aside = precondition(left)
-        before, size = size, float((left * aside).sum())
-        way = aside + (size / before) * way
-    return found
+        step = size / curvature
+        x, r = x + step * p, r - step * image
+        z = precondition(r)
+        before, size = size, float((r * z).sum())
+        p = z + (size / before) * p
+    return x
 
 
 def complete_rows(
@@ -116,11 +121,14 @@ def complete_rows(
     for _ in range(rounds):
         prior.fit(known + free @ added)
 
-        def soften(left: Tensor, prior: Smoothness = prior) -> Tensor:
-            return prior.from_waves(prior.to_waves(left) / prior.diagonal())
+        def precondition(r: Tensor, prior: Smoothness = prior) -> Tensor:
+            return prior.from_waves(prior.to_waves(r) / prior.diagonal())
 
         added = conjugate_gradients(
-            lambda z: free.T @ prior.form(free @ z), -free.T @ prior.form(known), added, soften
+            lambda z: free.T @ prior.form(free @ z),
+            -free.T @ prior.form(known),
+            added,
+            precondition,
         )
     return known + free @ added
 
@@ -137,11 +145,11 @@ def complete_columns(
             prior.fit(known + added @ free.T)
         values, vectors = torch.linalg.eigh((waves * (prior.diagonal() + GROUND)) @ waves.T)
 
-        def soften(left: Tensor, values: Tensor = values, vectors: Tensor = vectors) -> Tensor:
-            return left @ vectors / values @ vectors.T
+        def precondition(r: Tensor, values: Tensor = values, vectors: Tensor = vectors) -> Tensor:
+            return r @ vectors / values @ vectors.T
 
         def form(z: Tensor, prior: Smoothness = prior) -> Tensor:
             return prior.form(z @ free.T) @ free + GROUND * z
 
-        added = conjugate_gradients(form, -prior.form(known) @ free, added, soften)
+        added = conjugate_gradients(form, -prior.form(known) @ free, added, precondition)
     return known + added @ free.T

@@ -73,7 +73,7 @@ class TokenRows:
     """Rows of a position gradient, each compared in its own units.
 
     At and near initialization all rows are almost one vector, and what tells the patches apart
-    is the small rest. Each row is split along the rows' main direction and beside it, and both
+    is the small rest. Each row is split along the rows' main direction and across it, and both
     parts are divided by their own size. Rows without gradient (masked, pruned) say nothing.
     """
 
@@ -92,14 +92,14 @@ def token_facts(rows: Float[Tensor, "n d"]) -> dict[str, Tensor]:
     rows = rows * alive[:, None]
     main = torch.linalg.svd(rows, full_matrices=False).Vh[0]
     along = rows @ main
-    beside = rows - along[:, None] * main
+    across = rows - along[:, None] * main
     floor = 1e-12 * rows.square().sum(1).max()
     return {
         "main": main,
         "along": along,
-        "beside": beside,
+        "across": across,
         "along unit": along.square().clamp(min=floor).sqrt(),
-        "beside unit": beside.square().sum(1).clamp(min=floor).sqrt(),
+        "across unit": across.square().sum(1).clamp(min=floor).sqrt(),
         "alive": alive.to(rows) / alive.sum(),
     }
 
@@ -107,12 +107,12 @@ def token_facts(rows: Float[Tensor, "n d"]) -> dict[str, Tensor]:
 def token_gaps(
     found: Float[Tensor, "n d"], facts: Facts
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n d"]]:
-    """Differences along and beside the main direction, in each row's own units."""
+    """Differences along and across the main direction, in each row's own units."""
     along = found @ facts["main"]
-    beside = found - along[:, None] * facts["main"]
+    across = found - along[:, None] * facts["main"]
     return (
         (along - facts["along"]) / facts["along unit"],
-        (beside - facts["beside"]) / facts["beside unit"][:, None],
+        (across - facts["across"]) / facts["across unit"][:, None],
     )
 
 
@@ -121,26 +121,26 @@ def mean_of_rows(values: Float[Tensor, " n"], facts: Facts) -> Scalar:
     return (values * facts["alive"]).sum()
 
 
-def squares(along: Float[Tensor, " n"], beside: Float[Tensor, "n d"], facts: Facts) -> Scalar:
+def squares(along: Float[Tensor, " n"], across: Float[Tensor, "n d"], facts: Facts) -> Scalar:
     """Mean over the rows of both squared gaps."""
-    return mean_of_rows(along.square() + beside.square().sum(1), facts)
+    return mean_of_rows(along.square() + across.square().sum(1), facts)
 
 
-def with_absolute(along: Float[Tensor, " n"], beside: Float[Tensor, "n d"], facts: Facts) -> Scalar:
+def with_absolute(along: Float[Tensor, " n"], across: Float[Tensor, "n d"], facts: Facts) -> Scalar:
     """TAG's squared plus a tenth of the absolute gaps, rounded off near zero."""
-    width = beside.shape[1]
-    absolute = _rounded(along) + _rounded(beside * width**0.5).sum(1) / width
-    return squares(along, beside, facts) + TAG * mean_of_rows(absolute, facts)
+    width = across.shape[1]
+    absolute = _rounded(along) + _rounded(across * width**0.5).sum(1) / width
+    return squares(along, across, facts) + TAG * mean_of_rows(absolute, facts)
 
 
 def _rounded(gaps: Tensor) -> Tensor:
     return (gaps.square() + CORNER**2).sqrt() - CORNER
 
 
-def by_direction(along: Float[Tensor, " n"], beside: Float[Tensor, "n d"], facts: Facts) -> Scalar:
-    """Squared gaps along, and one minus the cosine of what is beside (APRIL, section 4.2)."""
-    shared = facts["beside"] / facts["beside unit"][:, None]
-    angle = torch.cosine_similarity(beside + shared, shared, dim=1)
+def by_direction(along: Float[Tensor, " n"], across: Float[Tensor, "n d"], facts: Facts) -> Scalar:
+    """Squared gaps along, and one minus the cosine of what is across (APRIL, section 4.2)."""
+    shared = facts["across"] / facts["across unit"][:, None]
+    angle = torch.cosine_similarity(across + shared, shared, dim=1)
     return mean_of_rows(along.square() + 1 - angle, facts)
 
 

@@ -21,7 +21,7 @@ Box = tuple[Tensor, Tensor]
 ARMIJO, CURVATURE = 1e-4, 0.9
 """Constants of the weak Wolfe conditions (Nocedal and Wright, section 3.1)."""
 TRIALS = 20
-"""Points that one line search may try."""
+"""Points that one line search may try; set by reason."""
 
 
 def constant(done: float) -> float:

@@ -1,4 +1,4 @@
-"""From what entered the network to the picture: patches put back by the fit of their borders."""
+"""From the network input to the picture: patches put back by the fit of their borders."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +17,10 @@ from privbench.patches import cut, join
 from privbench.threat import Draw, Images
 
 TRIALS, SURE = 50, 0.02
-"""Throws of the defense's dice, and the least share of them that a patch counts as moved."""
+"""Random draws of the defense, and the least share of them in which a patch counts as moved: one
+draw of so many."""
 DOUBT = 0.1
-"""Cost of any move, in units of a seam's logarithm."""
+"""Cost of any move, in units of a seam's logarithm; set by reason."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Reassembled:
     cost: float
     """Mean over the pictures of the cost of all seams and moves."""
     moved: float
-    """Share of the patches that are not where they were fed."""
+    """Share of the patches that are not where they entered."""
 
 
 def moves(seen: Observation, rng: Generator) -> Float[np.ndarray, " n"]:
@@ -55,7 +56,7 @@ def reassemble(
 ) -> Reassembled:
     """Find the arrangement with the best seams; only patches without a position move, if any."""
     vit, total = seen.model.vit, len(images) * steps
-    dice = np.random.default_rng(int(torch.randint(2**62, (), generator=rng)))
+    numbers = np.random.default_rng(int(torch.randint(2**62, (), generator=rng)))
     odds, draw = moves(seen, rng), mask(seen) if draw is None else draw
     loose = placeless(seen, draw).cpu().numpy()
     pictures, costs, moved = [], [], []
@@ -73,7 +74,7 @@ def reassemble(
 
         # what a closed form's rounding adds would blur flat seams
         fit = seams(rounded(patches), vit.patch)
-        layout, cost = assemble(fit, stay.reshape(vit.grid, -1), dice, steps, ticks)
+        layout, cost = assemble(fit, stay.reshape(vit.grid, -1), numbers, steps, ticks)
         order = torch.from_numpy(layout.ravel()).to(patches.device)
         pictures.append(join(patches[order][None], vit.patch))
         costs.append(cost)

@@ -6,7 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 NEAR, BLANK = 1e-3, 1 / 255
-"""Costs below which seams count as perfect, and the step in brightness that is no edge."""
+"""Costs below which seams count as perfect, in units of the pixels, and the step in brightness that
+is no edge: one of 8 bits."""
 RIVALS = 5
 """A seam is as good as it is better than the fifth best of either patch."""
 

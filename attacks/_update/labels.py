@@ -16,15 +16,15 @@ def greedy(bias: Float[Tensor, " c"], batch: int) -> Int[Tensor, " b"]:
     Each negative class once, then whatever is still the most negative, at the average impact of
     one image (Wainakh et al., arXiv:2105.09369).
     """
-    left = bias.clone()
-    found = (left < 0).nonzero().flatten()
-    found = found[left[found].argsort()][:batch]
-    impact = left.clamp(max=0).sum() / batch
-    left[found] -= impact
+    rest = bias.clone()
+    found = (rest < 0).nonzero().flatten()
+    found = found[rest[found].argsort()][:batch]
+    impact = rest.clamp(max=0).sum() / batch
+    rest[found] -= impact
     chosen = found.tolist()
     while len(chosen) < batch:
-        chosen.append(int(left.argmin()))
-        left[chosen[-1]] -= impact
+        chosen.append(int(rest.argmin()))
+        rest[chosen[-1]] -= impact
     return torch.tensor(chosen, device=bias.device)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 FORMATS = {"bfloat16": 8, "float16": 11}
 """Significant bits, the leading one included."""
 SPARSE = 0.01
-"""Share of zero entries from which on they count as pruned."""
+"""Share of zero entries from which on they count as pruned; set by reason."""
 
 
 def grid(tensor: Tensor) -> str | None:

@@ -109,7 +109,7 @@ def run(
         from privbench.api import execute
         from privbench.cli.tables import Watch
         from privbench.records.store import Store
-        from privbench.reports.grid import save
+        from privbench.reports.grid import save_all
         from privbench.reports.leaderboard import leaderboard as tabulate
 
     store = Store(out)
@@ -117,9 +117,7 @@ def run(
     with watch.bars:
         records = execute(chosen, store, device, watch, retry_failed=retry_failed, at_once=jobs)
     with screen.status("drawing"):
-        grids = save(records, store)
-        if len(grids) > 1:
-            grids += save(records, store, joined=True)
+        grids = save_all(records, store)
     _print_board(screen, tabulate(records, beside=store.records()))
     screen.print(f"Table of all results: {out / 'leaderboard.csv'}", soft_wrap=True)
     for path in grids:

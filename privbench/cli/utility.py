@@ -1,11 +1,16 @@
 """The command line's utility: measure models, compare them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from privbench.cli.options import Names, Out, Weights, console, split_names
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from privbench.records.utility import UtilityRecord
 
 Folder = Path | None
 MODELS = "Victims, timm:NAME, or FILE.py:FACTORY; repeat it, or separate by commas."
@@ -76,15 +81,10 @@ def eval_(
     """
     screen = console()
     with screen.status("loading"):
-        from privbench.cli.tables import Passes, robustness_board, utility_board
+        from privbench.cli.tables import Passes
         from privbench.errors import BadSetting
-        from privbench.records.store import write
-        from privbench.reports.severity_figure import draw as draw_severity
-        from privbench.reports.shuffled_figure import draw
         from privbench.utility.plan import Request
-        from privbench.utility.robustness import robustness_table
         from privbench.utility.run import evaluate
-        from privbench.utility.table import utility_table
 
         if imagenet and (dataset not in (None, "imagenet") or data_root):
             raise BadSetting(
@@ -117,6 +117,18 @@ def eval_(
     passes = Passes(screen)
     with passes.bar:
         records = evaluate(request, device, out, passes.report)
+    _print_results(screen, records, out)
+
+
+def _print_results(screen: "Console", records: list["UtilityRecord"], out: Path) -> None:
+    """Print tables, draw figures, and say where all of it is."""
+    from privbench.cli.tables import robustness_board, utility_board
+    from privbench.records.store import write
+    from privbench.reports.severity_figure import draw as draw_severity
+    from privbench.reports.shuffled_figure import draw
+    from privbench.utility.robustness import robustness_table
+    from privbench.utility.table import utility_table
+
     table = utility_table(records)
     if len(table):
         screen.print(utility_board(table))

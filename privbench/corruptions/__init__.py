@@ -20,7 +20,8 @@ from privbench.errors import BadSetting, UnknownName
 
 __all__ = ["Recipe", "blur", "corrupt", "corrupt_all", "digital", "noise", "weather"]
 
-CHUNK = 16  # pictures that a process is given at once
+CHUNK = 16
+"""Pictures that a process is given at once."""
 Job = tuple[NDArray[np.uint8], str, int, Sequence[int], Recipe, int | None]
 
 

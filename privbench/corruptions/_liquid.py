@@ -13,12 +13,16 @@ from scipy.ndimage import correlate, label, sobel
 Gray = NDArray[np.uint8]
 
 WEAK, STRONG = 50, 150
+"""Thresholds of the gradient, in levels of 8 bits, as released."""
 FARTHEST = 20
-UNIT = 1 << 16  # of distances, as integers
+"""Pixels from an edge at which light no longer changes, as released."""
+UNIT = 1 << 16
+"""Of distances, as integers."""
 COSTS = ((1, 0, 1.0), (1, 1, 1.4), (1, 2, 2.1969))
 """Down, right, and cost of a move: a chamfer of size 5 (Borgefors, Distance transformations in
 digital images, 1986)."""
 RELIEF = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
+"""Kernel that shows slopes as light from the upper left, as released."""
 
 
 def droplets(liquid: Gray) -> NDArray[np.float32]:
@@ -44,7 +48,7 @@ def canny(gray: Gray) -> NDArray[np.bool_]:
     around = np.pad(steep, 1)
     height, width = x.shape
 
-    def beside(dy: int, dx: int) -> NDArray[np.int32]:
+    def neighbor(dy: int, dx: int) -> NDArray[np.int32]:
         return around[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
 
     # The tangents of 22.5 and 67.5 degrees, in units of 2 ** -15.
@@ -53,11 +57,11 @@ def canny(gray: Gray) -> NDArray[np.bool_]:
     falling = (across ^ down) >= 0
     slanted = np.where(
         falling,
-        (steep > beside(-1, -1)) & (steep > beside(1, 1)),
-        (steep > beside(-1, 1)) & (steep > beside(1, -1)),
+        (steep > neighbor(-1, -1)) & (steep > neighbor(1, 1)),
+        (steep > neighbor(-1, 1)) & (steep > neighbor(1, -1)),
     )
-    level = (steep > beside(0, -1)) & (steep >= beside(0, 1))
-    plumb = (steep > beside(-1, 0)) & (steep >= beside(1, 0))
+    level = (steep > neighbor(0, -1)) & (steep >= neighbor(0, 1))
+    plumb = (steep > neighbor(-1, 0)) & (steep >= neighbor(1, 0))
     ridge = np.where(high < flat, level, np.where(high > upright, plumb, slanted))
     ridge &= steep > WEAK
     labelled: Any = label(ridge, np.ones((3, 3)))

@@ -5,6 +5,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 WIBBLE = 100.0
+"""First size of the randomness; the map is scaled to 0 to 1 at the end, so it has no unit."""
 
 
 def plasma(side: int, decay: float, rng: Generator) -> NDArray[np.float64]:

@@ -56,9 +56,9 @@ def elastic_transform(pixels: Pixels, rng: Generator, c: tuple[float, float, flo
     back = np.linalg.solve(np.c_[after, np.ones(3)], before)
     columns, rows = (right * back[0, i] + down * back[1, i] + back[2, i] for i in (0, 1))
     skewed = _moved(x, rows, columns, "mirror")
-    aside = reach * _smooth(rng.uniform(-1, 1, (height, width)), sigma)
+    across = reach * _smooth(rng.uniform(-1, 1, (height, width)), sigma)
     along = reach * _smooth(rng.uniform(-1, 1, (height, width)), sigma)
-    return _moved(skewed, down + along, right + aside, "reflect") * 255
+    return _moved(skewed, down + along, right + across, "reflect") * 255
 
 
 def _moved(x: Levels, rows: Field, columns: Field, mode: str) -> Levels:

@@ -16,12 +16,16 @@ from privbench.corruptions._recipe import Levels, Pixels, corruption
 from privbench.corruptions.blur import blurred
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""Shares of red, green and blue in brightness (ITU-R BT.601)."""
 WATER = np.array([175, 238, 238], np.float32) / 255
 MUD = np.array([63, 42, 20], np.float32) / 255
+"""Colors in red, green and blue, as released."""
 TEXTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
-"""Six were drawn, but the authors' dice have five sides."""
-TEXTURE_STEP = 5  # a fifth in size at 32 px, by nearest pixels
+"""The authors made six, but their code draws one of five."""
+TEXTURE_STEP = 5
+"""A texture is a fifth in size at 32 px, by nearest pixels."""
 SMALL = 64
+"""Side in pixels up to which a picture is small; the recipes know 32 and 224."""
 
 
 @corruption(

@@ -12,9 +12,13 @@ from torch import Tensor
 
 from privbench.errors import BadData, Unreadable
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "GIF")  # no format that starts another program
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".gif")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "GIF")
+"""No format that starts another program."""
 SMALLEST = 8
+"""Pixels of the shorter side: half of a usual patch; set by reason."""
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+"""Pillow's names of what 8-bit RGB can hold."""
 
 
 def open_rgb(source: Traversable, name: str) -> Image.Image:

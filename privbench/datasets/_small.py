@@ -23,6 +23,12 @@ from privbench.errors import BadData
 from privbench.threat import Images
 
 SIDE = 32
+"""Pixels."""
+CIFAR10_CLASSES = [
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+]
+"""Those of CIFAR-10 and of CIFAR-10-C."""
 
 Split = Literal["test", "train"]
 

@@ -5,10 +5,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from privbench.dataset import Dataset
-from privbench.datasets.folder import EXTENSIONS
+from privbench.datasets._pictures import EXTENSIONS
 from privbench.errors import BadData, BadSetting
 
 SHOWN = 3
+"""Names that a sentence lists before it breaks off."""
 
 
 def name_of(data: Dataset) -> str:

@@ -12,13 +12,17 @@ from PIL import Image
 
 from privbench.datasets import _tree as tree
 from privbench.datasets._pictures import open_rgb
-from privbench.datasets._small import SIDE, Pictures, Small, Split, from_batches, in_class_folders
+from privbench.datasets._small import (
+    CIFAR10_CLASSES,
+    SIDE,
+    Pictures,
+    Small,
+    Split,
+    from_batches,
+    in_class_folders,
+)
 from privbench.errors import BadData, BadSetting
 
-CLASSES = [
-    *("airplane", "automobile", "bird", "cat", "deer"),
-    *("dog", "frog", "horse", "ship", "truck"),
-]
 BATCHES = torchvision.datasets.CIFAR10.base_folder
 
 
@@ -29,7 +33,7 @@ class CIFAR10(Small):
     inside a folder `test` or `train`.
     """
 
-    names: ClassVar[Sequence[str]] = CLASSES
+    names: ClassVar[Sequence[str]] = CIFAR10_CLASSES
     instead: ClassVar[str] = "--dataset photos or folder, or "
     split: Split = "test"
     download: bool = False
@@ -71,11 +75,11 @@ def from_folder(root: Path, split: Split) -> Pictures:
     folder = root / split if (root / split).is_dir() else root
     if not folder.is_dir():
         raise BadData(f"'{root}' is not a folder. Name one that holds CIFAR-10 with --data-root.")
-    if (names := tree.folders(folder)) != CLASSES:
+    if (names := tree.folders(folder)) != CIFAR10_CLASSES:
         found = ", ".join(names[:12]) or "no folders"
         raise BadData(
             f"'{folder}' is not CIFAR-10: it needs {BATCHES} or the ten class folders "
-            f"{', '.join(CLASSES)}; it has {found}. Name another --data-root or add "
+            f"{', '.join(CIFAR10_CLASSES)}; it has {found}. Name another --data-root or add "
             "--set dataset.download=true."
         )
-    return in_class_folders("CIFAR-10", folder, CLASSES)
+    return in_class_folders("CIFAR-10", folder, CIFAR10_CLASSES)

@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
+from privbench.corruption_names import NAMES, SEVERITIES
 from privbench.datasets import _tree as tree
-from privbench.datasets._corruptions import NAMES, check_corruption
-from privbench.datasets._small import SIDE, Pictures, Small
-from privbench.datasets.cifar10 import CLASSES
+from privbench.datasets._corruptions import check_corruption
+from privbench.datasets._small import CIFAR10_CLASSES, SIDE, Pictures, Small
 from privbench.errors import BadData
 
-SEVERITIES = 5
 LABELS = "labels.npy"
 REMEDY = "Unpack CIFAR-10-C.tar (Zenodo record 2535967) there anew."
 
@@ -24,10 +23,10 @@ class CIFAR10C(Small):
     """Test pictures under one corruption at one severity, from CORRUPTION.npy and labels.npy."""
 
     paper: ClassVar[str] = "arXiv:1903.12261"
-    names: ClassVar[Sequence[str]] = CLASSES
+    names: ClassVar[Sequence[str]] = CIFAR10_CLASSES
     corruption: str = "gaussian_noise"
     """One of the fifteen, or of the four that are for validation."""
-    severity: Annotated[int, Field(ge=1, le=SEVERITIES)] = 1
+    severity: Annotated[int, Field(ge=1, le=len(SEVERITIES))] = 1
 
     def __post_init__(self) -> None:
         """Refuse a corruption that nobody released."""
@@ -45,10 +44,10 @@ class CIFAR10C(Small):
                 f"'{files[0]}' holds {pixels.dtype} of shape {pixels.shape}, not uint8 of shape "
                 f"(n, {SIDE}, {SIDE}, 3). {REMEDY}"
             )
-        count, rest = divmod(len(pixels), SEVERITIES)
+        count, rest = divmod(len(pixels), len(SEVERITIES))
         if rest or not count:
             raise BadData(
-                f"'{files[0]}' holds {len(pixels)} pictures, which do not make {SEVERITIES} "
+                f"'{files[0]}' holds {len(pixels)} pictures, which do not make {len(SEVERITIES)} "
                 f"severities of equal size. {REMEDY}"
             )
         if labels.shape != pixels.shape[:1] or labels.dtype.kind not in "iu":
@@ -56,10 +55,10 @@ class CIFAR10C(Small):
                 f"'{files[1]}' holds {labels.dtype} of shape {labels.shape}, but {files[0].name} "
                 f"needs {len(pixels)} whole numbers. {REMEDY}"
             )
-        if not 0 <= labels.min() <= labels.max() < len(CLASSES):
+        if not 0 <= labels.min() <= labels.max() < len(CIFAR10_CLASSES):
             raise BadData(
                 f"'{files[1]}' has labels from {labels.min()} to {labels.max()}, not 0 to "
-                f"{len(CLASSES) - 1}. {REMEDY}"
+                f"{len(CIFAR10_CLASSES) - 1}. {REMEDY}"
             )
         first = (self.severity - 1) * count
 

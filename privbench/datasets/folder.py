@@ -11,11 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from privbench.dataset import Dataset
-from privbench.datasets._pictures import as_tensor, check_indices, open_rgb, square
+from privbench.datasets._pictures import EXTENSIONS, as_tensor, check_indices, open_rgb, square
 from privbench.errors import BadData, BadSetting
 from privbench.threat import Images
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".gif")
 TABLE = "labels.csv"
 LABEL_COLUMNS = ("label", "imagenet1k_index")
 

@@ -7,13 +7,14 @@ from typing import Annotated, ClassVar
 from PIL import Image
 from pydantic import Field
 
+from privbench.corruption_names import NAMES, TARS
 from privbench.datasets import _tree as tree
-from privbench.datasets._corruptions import NAMES, TARS, check_corruption, tar_of
+from privbench.datasets._corruptions import check_corruption, tar_of
 from privbench.datasets._wnids import Released
 from privbench.errors import BadData
 
-SIDE = 224
-INCEPTION = 299
+SIDE, INCEPTION = 224, 299
+"""Pixels of the release for most models, and of that for Inception."""
 SOURCE = "Zenodo record 2235448"
 
 

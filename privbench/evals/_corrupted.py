@@ -40,7 +40,7 @@ class Corrupted(Evaluation):
         images: Images,
         labels: Int[Tensor, " b"],
         condition: Condition,
-        dice: list[Generator],
+        rngs: list[Generator],
     ) -> dict[str, Float[Tensor, " b"]]:
         """Return whether the first answer is wrong."""
         return {"wrong": (model.logits(images).argmax(1) != labels).float()}

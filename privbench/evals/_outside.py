@@ -27,7 +27,7 @@ class Outside(Evaluation):
         images: Images,
         labels: Int[Tensor, " b"],
         condition: Condition,
-        dice: list[Generator],
+        rngs: list[Generator],
     ) -> dict[str, Float[Tensor, " b"]]:
         """Return the score for "outside": minus the largest softmax output (arXiv:1610.02136)."""
         return {"outsideness": -model.logits(images).softmax(1).amax(1)}

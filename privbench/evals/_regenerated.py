@@ -11,6 +11,7 @@ from privbench.evaluation import Condition
 from privbench.threat import Images
 
 SEEDS = 2**62
+"""Seeds to draw from, as many as a signed integer of 64 bits holds easily."""
 
 
 class Regenerated(Corrupted):
@@ -22,14 +23,14 @@ class Regenerated(Corrupted):
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that make pictures; 0 for this one alone."""
 
-    def prepare(self, images: Images, condition: Condition, dice: list[Generator]) -> Images:
+    def prepare(self, images: Images, condition: Condition, rngs: list[Generator]) -> Images:
         """Corrupt 8-bit pictures."""
         if condition["corruption"] == CLEAN:
             return images
         from privbench.corruptions import corrupt_all  # scipy and scikit-image load slowly
 
         pixels = (images * 255).round().byte().permute(0, 2, 3, 1).numpy()
-        seeds = [int(torch.randint(SEEDS, (), generator=one)) for one in dice]
+        seeds = [int(torch.randint(SEEDS, (), generator=rng)) for rng in rngs]
         name, severity = str(condition["corruption"]), int(condition["severity"])
         made = corrupt_all(
             pixels,

@@ -32,7 +32,7 @@ class Shifted(Evaluation):
         images: Images,
         labels: Int[Tensor, " b"],
         condition: Condition,
-        dice: list[Generator],
+        rngs: list[Generator],
     ) -> dict[str, Float[Tensor, " b"]]:
         """Return whether the first answer is right, and the largest softmax output."""
         confidence, answer = model.logits(images).softmax(1).max(1)

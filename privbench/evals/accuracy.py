@@ -10,6 +10,7 @@ from privbench.evaluation import Condition, Evaluation
 from privbench.threat import Images
 
 FEW = 5
+"""Answers among which the label may be, of all classes: the usual top five."""
 
 
 class Accuracy(Evaluation):
@@ -23,7 +24,7 @@ class Accuracy(Evaluation):
         images: Images,
         labels: Int[Tensor, " b"],
         condition: Condition,
-        dice: list[Generator],
+        rngs: list[Generator],
     ) -> dict[str, Float[Tensor, " b"]]:
         """Return whether the label is the first answer, and among the first five."""
         logits = model.logits(images)

@@ -33,12 +33,12 @@ class Consistency(Evaluation):
         images: Images,
         labels: Int[Tensor, " b"],
         condition: Condition,
-        dice: list[Generator],
+        rngs: list[Generator],
     ) -> dict[str, Float[Tensor, " b"]]:
         """Return L2 distance of class features, equality of answers, KL in nats."""
         assert model.public is not None
         vit = model.public.vit
-        draw = blockwise_draw(vit.grid, self.ratio, dice)
+        draw = blockwise_draw(vit.grid, self.ratio, rngs)
         positions = model.public.defense.positions(vit, draw)
         plain = vit.encode(images, vit.positions)
         puzzled = vit.encode(moved(images, vit.patch, draw), positions)

@@ -34,7 +34,7 @@ class Shuffled(Evaluation):
         images: Images,
         labels: Int[Tensor, " b"],
         condition: Condition,
-        dice: list[Generator],
+        rngs: list[Generator],
     ) -> dict[str, Float[Tensor, " b"]]:
         """Return whether the first answer is right, and the share of patches really treated.
 
@@ -43,7 +43,7 @@ class Shuffled(Evaluation):
         """
         assert model.public is not None
         vit, ratio = model.public.vit, float(condition["ratio"])
-        draw = blockwise_draw(vit.grid, ratio, dice)
+        draw = blockwise_draw(vit.grid, ratio, rngs)
         positions = model.public.defense.positions(vit, draw)
         logits = model.among(vit(moved(images, vit.patch, draw), positions))
         return {

@@ -15,7 +15,9 @@ from privbench.metric import Metric, Target
 from privbench.threat import Images
 
 TRUNK = "9f97fd313f4da83dbe6bbfbe6effca1241de9edfcd7c53386261ed9697286dd9"
-SMALLEST = 31  # AlexNet's second pooling leaves nothing of a smaller picture
+"""sha256 of the bundled file."""
+SMALLEST = 31
+"""Pixels; AlexNet's second pooling leaves nothing of a smaller picture."""
 
 
 class LPIPS(Metric):

@@ -12,7 +12,7 @@ from privbench.metrics._formulas import patch_pairs
 from privbench.threat import Images
 
 ALIKE = 1e-4
-"""Mean squared difference (40 dB) up to which two patches are one and the same."""
+"""Mean squared difference (40 dB) up to which two patches count as one; set by reason."""
 
 
 class Placed(Metric):
@@ -27,7 +27,7 @@ class Placed(Metric):
     higher_is_better: ClassVar[bool] = True
 
     def applies(self, target: Target) -> bool:
-        """Whether the fed picture differs from the private one."""
+        """Whether the network input differs from the private picture."""
         return target.moved
 
     def score(self, found: Images, target: Target) -> Float[Tensor, " b"]:

@@ -1,4 +1,4 @@
-"""PSNR against what the victim's network was fed."""
+"""PSNR against the network input."""
 
 from typing import ClassVar
 
@@ -11,9 +11,9 @@ from privbench.threat import Images
 
 
 class FedPSNR(Metric):
-    """PSNR against the fed picture: patches where the defense put them.
+    """PSNR against the network input: patches where the defense put them.
 
-    Range 0 to 100 dB. Only for defenses that move something: the gradient knows the fed picture.
+    Range 0 to 100 dB. Only for defenses that move something: the gradient knows its input.
     """
 
     higher_is_better: ClassVar[bool] = True
@@ -21,7 +21,7 @@ class FedPSNR(Metric):
     cap: ClassVar[float | None] = CAP
 
     def applies(self, target: Target) -> bool:
-        """Whether the fed picture differs from the private one."""
+        """Whether the network input differs from the private picture."""
         return target.moved
 
     def score(self, found: Images, target: Target) -> Float[Tensor, " b"]:

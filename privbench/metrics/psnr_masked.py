@@ -1,4 +1,4 @@
-"""PSNR of the patches that a defense's dice treated, after the best matching among them."""
+"""PSNR of the patches that a defense masked, after the best matching among them."""
 
 from typing import ClassVar
 
@@ -7,8 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from privbench.metric import Metric, Target
-from privbench.metrics._formulas import CAP, decibels, patch_pairs
-from privbench.metrics.psnr_matched import matched_error
+from privbench.metrics._formulas import CAP, decibels, matched_error, patch_pairs
 from privbench.threat import Images
 
 

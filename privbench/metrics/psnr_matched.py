@@ -4,11 +4,10 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from privbench.metric import Metric, Target
-from privbench.metrics._formulas import CAP, decibels, patch_pairs
+from privbench.metrics._formulas import CAP, decibels, matched_error, patch_pairs
 from privbench.threat import Images
 
 
@@ -27,12 +26,3 @@ class MatchedPSNR(Metric):
         """Score each image of a batch."""
         pairs = patch_pairs(found, target.images, target.patch)
         return decibels(torch.stack([matched_error(ours, theirs) for ours, theirs in pairs]))
-
-
-def matched_error(found: Float[Tensor, "n d"], truth: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """Mean squared error under the best assignment of found to true patches."""
-    a, b = found.double().cpu(), truth.double().cpu()
-    cost = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T  # n n
-    rows, columns = linear_sum_assignment(cost.numpy())
-    # not read off the cost, which cancels: an exact picture must score the cap
-    return (found[rows] - truth[columns]).square().mean()

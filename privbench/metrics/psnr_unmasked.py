@@ -1,4 +1,4 @@
-"""PSNR of the patches that a defense's dice left alone."""
+"""PSNR of the patches that a defense spared."""
 
 from typing import ClassVar
 

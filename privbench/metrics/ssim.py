@@ -10,7 +10,9 @@ from privbench.metric import Metric, Target
 from privbench.threat import Images
 
 WINDOW, SIGMA = 11, 1.5
+"""Pixels; as in the paper."""
 K1, K2 = 0.01, 0.03
+"""Stabilizers, shares of the pixels' range; as in the paper."""
 
 
 class SSIM(Metric):

@@ -1,12 +1,12 @@
 """The picture of a position study: a pure function of its table."""
 
-import io
 import textwrap
-import warnings
 from itertools import cycle, product
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+
+from privbench.reports.axes import GREY, SMALL, Look, canvas, dress, looks, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,10 +15,8 @@ if TYPE_CHECKING:
 WIDTH, LINE, ROW, FRAME = 10.0, 0.15, 0.2, 1.9  # inches
 LONGEST_LINE = 34
 """Letters of a row's name."""
-SMALL, NORMAL = 7.5, 9.0  # points
-GREY = "#6b6b6b"
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 STROKES = ("-", "-.")
+"""Of victims."""
 SHADES, BROKEN = ("#333333", "#999999", "#c0c0c0"), (":", "--")
 """Of the tables to compare with, which belong to no victim."""
 HOLLOW = "os^D"
@@ -34,58 +32,46 @@ def draw(table: pd.DataFrame) -> bytes:
 
     Left: cumulative explained variance in percent by components, published values hollow. Right:
     mean absolute error in patches of reading row and column, and their differences, with 95 %
-    intervals, beside that of a guess. One row of the table has one color and stroke on both sides.
+    intervals, and that of a guess. One row of the table has one color and stroke on both sides.
     """
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # a letter that the font lacks, as in a file's name, is drawn as a box
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure(table).savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return png(figure(table))
 
 
 def figure(table: pd.DataFrame) -> "Figure":
     """Lay both sides out; rows without a number keep their line."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows = table.to_dict("records")
     names = [_name(row) for row in rows]
     lines = sum(name.count("\n") + 1 for name in names)
     height = max(FRAME + LINE * lines + ROW * len(rows), 4.4)
-    canvas = Figure((WIDTH, height), dpi=160, facecolor="white", layout="constrained")
-    FigureCanvasAgg(canvas)
-    left, right = canvas.subplots(1, 2)
-    looks = _looks(rows)
-    _variance(left, rows, looks)
-    _errors(right, rows, looks, names)
+    whole = canvas(WIDTH, height, layout="constrained")
+    left, right = whole.subplots(1, 2)
+    given = _looks(rows)
+    _variance(left, rows, given)
+    _errors(right, rows, given, names)
     corners: list[tuple[Axes, Any]] = [
         (left, "outside lower left"),
         (right, "outside lower right"),
     ]
     for axes, corner in corners:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=SMALL)
-        axes.set_axisbelow(True)
         handles, labels = axes.get_legend_handles_labels()
         if handles:
-            canvas.legend(
+            whole.legend(
                 handles, labels, loc=corner, ncols=len(handles), fontsize=SMALL, frameon=False
             )
-    return canvas
+    return whole
 
 
-def _looks(rows: list[Row]) -> list[Row]:
+def _looks(rows: list[Row]) -> list[Look]:
     """Color and stroke of each row; what is no victim is grey and broken."""
-    victims, others = cycle(product(STROKES, COLORS)), cycle(product(SHADES, BROKEN))
-    looks = []
+    victims, others = looks(STROKES), cycle(product(SHADES, BROKEN))
+    found: list[Look] = []
     for row in rows:
         if _text(row["weights"]):
-            style, color = next(victims)
+            found.append(next(victims))
         else:
-            color, style = next(others)
-        looks.append({"color": color, "linestyle": style})
-    return looks
+            color, stroke = next(others)
+            found.append({"color": color, "linestyle": stroke})
+    return found
 
 
 def _text(cell: object) -> str:
@@ -101,10 +87,10 @@ def _name(row: Row) -> str:
     return "\n".join(lines)
 
 
-def _variance(axes: "Axes", rows: list[Row], looks: list[Row]) -> None:
+def _variance(axes: "Axes", rows: list[Row], given: list[Look]) -> None:
     shares = [name for name in rows[0] if str(name).startswith("pca_")] if rows else []
     components = [int(name.removeprefix("pca_")) for name in shares]
-    for row, look in zip(rows, looks, strict=True):
+    for row, look in zip(rows, given, strict=True):
         axes.plot(components, [row[name] for name in shares], **look, lw=1.4)
     published = {row["paper_says"]: row for row in rows if _text(row["paper_says"])}
     for (model, row), marker in zip(sorted(published.items()), cycle(HOLLOW), strict=False):
@@ -119,18 +105,20 @@ def _variance(axes: "Axes", rows: list[Row], looks: list[Row]) -> None:
             markersize=5,
             zorder=3,
         )
-    axes.set_title("Variance within the first components", fontsize=NORMAL, loc="left")
-    axes.set_xlabel("principal components of the position table", fontsize=SMALL)
-    axes.set_ylabel("cumulative explained variance, %", fontsize=SMALL)
+    dress(
+        axes,
+        "Variance within the first components",
+        "principal components of the position table",
+        "cumulative explained variance, %",
+    )
     axes.set_yticks(range(0, 101, 20))
     axes.set_ylim(0, 103)
     axes.set_xlim(0.5, max(components, default=1) + 0.5)
     axes.set_xticks([k for k in components if k == 1 or k % 5 == 0])
-    axes.grid(color="#e4e4e4", lw=0.6)
 
 
-def _errors(axes: "Axes", rows: list[Row], looks: list[Row], names: list[str]) -> None:
-    for place, (row, look) in enumerate(zip(rows, looks, strict=True)):
+def _errors(axes: "Axes", rows: list[Row], given: list[Look], names: list[str]) -> None:
+    for place, (row, look) in enumerate(zip(rows, given, strict=True)):
         for task, _, marker, shift in TASKS:
             mean, low, high, floor = (
                 row[f"mae_{task}{end}"] for end in ("", "_lo", "_hi", "_floor")
@@ -145,11 +133,10 @@ def _errors(axes: "Axes", rows: list[Row], looks: list[Row], names: list[str]) -
     for _, label, marker, _ in TASKS:
         axes.plot([], [], marker, color=GREY, markersize=4.5, label=f"{label} row and column")
     axes.plot([], [], "|", color=GREY, markersize=8, label="guessing the mean")
-    axes.set_title("Error of a place read from its embedding", fontsize=NORMAL, loc="left")
-    axes.set_xlabel("mean absolute error, patches", fontsize=SMALL)
+    title = "Error of a place read from its embedding"
+    dress(axes, title, "mean absolute error, patches", rules="x")
     axes.set_yticks(range(len(rows)), names, parse_math=False)
     axes.tick_params("y", length=0, pad=30)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     # a mark at zero is a whole one
     axes.set_xlim(left=-0.025 * axes.get_xlim()[1])
-    axes.grid(axis="x", color="#e4e4e4", lw=0.6)

@@ -1,26 +1,28 @@
 """The picture of accuracy against shuffling: a pure function of the utility table."""
 
-import io
 import re
-from itertools import cycle, product
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from privbench.reports.axes import curves, png
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SIZE = (7.0, 4.2)  # inches
-SMALL, NORMAL = 7.5, 9.0  # points
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-STROKES = ("-", "--", ":")
 COLUMN = re.compile(r"shuffled_([\d.]+)")
 
 Row = dict[Any, Any]
 
 
 def draw(table: pd.DataFrame) -> bytes | None:
-    """Render top-1 accuracy by the ratio of shuffled patches as a PNG.
+    """Render `figure` as a PNG; None where there is none."""
+    whole = figure(table)
+    return None if whole is None else png(whole)
+
+
+def figure(table: pd.DataFrame) -> "Figure | None":
+    """Draw top-1 accuracy by the ratio of shuffled patches.
 
     A line per row of `utility_table`, its 95 % intervals as a band; ratio 0 is plain accuracy.
     None without such columns, and where rows are of different pictures.
@@ -34,40 +36,29 @@ def draw(table: pd.DataFrame) -> bytes | None:
         return None
     if "top1" in table.columns:
         columns[0.0] = "top1"
-    buffer = io.BytesIO()
-    _figure(rows, columns).savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _figure(rows: list[Row], columns: dict[float, str]) -> "Figure":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    canvas = Figure(SIZE, dpi=160, facecolor="white", layout="constrained")
-    FigureCanvasAgg(canvas)
-    axes = canvas.subplots()
-    names = [str(row["model"]) for row in rows]
-    for row, (style, color) in zip(rows, cycle(product(STROKES, COLORS)), strict=False):
-        ratios = sorted(ratio for ratio, name in columns.items() if row[name] == row[name])
-        mean, low, high = (
-            [100 * row[f"{columns[ratio]}{end}"] for ratio in ratios] for end in ("", "_lo", "_hi")
-        )
-        twin = names.count(str(row["model"])) > 1
-        label = f"{row['model']}, {row['weights']}" if twin else str(row["model"])
-        axes.plot(ratios, mean, marker="o", ms=3, lw=1.4, ls=style, color=color, label=label)
-        axes.fill_between(ratios, low, high, color=color, alpha=0.15, lw=0)
-    axes.set_title(
-        f"Accuracy on {rows[0]['dataset']} with shuffled patches, n = {rows[0]['n']:,}",
-        fontsize=NORMAL,
-        loc="left",
+    first = rows[0]
+    return curves(
+        _lines(rows, columns),
+        f"Accuracy on {first['dataset']} with shuffled patches, n = {first['n']:,}",
+        "nominal share of shuffled patches (block-wise)",
+        "top-1 accuracy, % (band: 95 % interval)",
     )
-    axes.set_xlabel("nominal share of shuffled patches (block-wise)", fontsize=SMALL)
-    axes.set_ylabel("top-1 accuracy, % (band: 95 % interval)", fontsize=SMALL)
-    axes.set_xticks(sorted(columns))
-    axes.set_ylim(bottom=0)
-    axes.tick_params(labelsize=SMALL)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#e4e4e4", lw=0.6)
-    axes.set_axisbelow(True)
-    canvas.legend(loc="outside right center", fontsize=SMALL, frameon=False)
-    return canvas
+
+
+def _lines(
+    rows: list[Row], columns: dict[float, str]
+) -> dict[str, list[tuple[float, float, float, float]]]:
+    """Return ratio, mean and interval in percent, by the name of a row."""
+    names = [str(row["model"]) for row in rows]
+    lines = {}
+    for row, name in zip(rows, names, strict=True):
+        if names.count(name) > 1:
+            name = f"{name}, {row['weights']}"
+        if name in lines:
+            name = f"{name}, {row['weights_sha256']}, seed {row['seed']}"
+        lines[name] = [
+            (ratio, *(100 * row[f"{column}{end}"] for end in ("", "_lo", "_hi")))
+            for ratio, column in sorted(columns.items())
+            if row[column] == row[column]
+        ]
+    return lines

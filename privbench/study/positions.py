@@ -15,11 +15,12 @@ from privbench.errors import BadWeights
 from privbench.reports.stats import mean_interval
 from privbench.victims.load import Victim
 
-DRAWS = 10
-FOLDS = 5
+DRAWS, FOLDS = 10, 5
+"""Random orders of the positions, and parts of each; set by reason."""
 FEWEST = 16
 """Positions; of fewer the inner folds have too few to make a pair of."""
 COMPONENTS = 20
+"""Principal components that the table has a column for."""
 STRENGTHS = np.logspace(-8, 4, 25)
 """Of the ridge, as a multiple of the training features' largest squared singular value."""
 LEAST_SQUARES = np.zeros(1)
@@ -56,8 +57,8 @@ def study(
     the test fold: were pairs split, a test pair's embeddings would be in training with their
     places attached. No position is paired with itself, which would be right for free. The ridge's
     strength is chosen by inner folds of the training positions alone, which keep to the same
-    rule. Linear readings of both tasks are alike; that one can be done is no finding beside the
-    other. _floor: error of always naming the mean place, without looking at the table.
+    rule. Linear readings of both tasks are alike; that one can be done is no finding in addition
+    to the other. _floor: error of always naming the mean place, without looking at the table.
 
     Means are over ten draws of the folds, the same for all tables of a size; of random tables
     each draw has another one. _lo and _hi bound the mean at 95 % and cover the draws only: a

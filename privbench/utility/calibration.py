@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from privbench.reports.stats import with_intervals
 
 BIN = 100
-"""Pictures in a bin; the last one takes the rest."""
+"""Pictures in a bin, as the released script has it; the last one takes the rest."""
 RESAMPLES = 2000
+"""Of the bootstrap, as in detection."""
 
 Floats = NDArray[np.float64]
 

@@ -110,7 +110,7 @@ def _statistics(task: Task, other: Task) -> Iterator[dict[str, Any]]:
 
 
 def _pairs(task: Task, other: Task) -> Iterator[tuple[UtilityRecord, UtilityRecord]]:
-    """Match passes of the same pictures, dice and condition."""
+    """Match passes of the same pictures, seed and condition."""
 
     def identity(one: UtilityRecord) -> tuple[object, ...]:
         case = one.case

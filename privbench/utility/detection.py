@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from privbench.reports.stats import with_intervals
 
 RECALL = 0.95
+"""Share of outside pictures that must be found, as in FPR95 (arXiv:1610.02136)."""
 RESAMPLES = 2000
 """Of the bootstrap: a ranking's figures take thousands of times longer than a mean."""
 

@@ -21,9 +21,11 @@ SMALL = 64
 TOLERATED = 0.001
 """Share of unreadable pictures up to which a figure over the others is still worth having."""
 NAMED = 3
+"""Unreadable pictures that a warning names."""
 CHUNK = 32
 """Pictures that a thread reads in one go."""
-KEPT = 1000
+HASHED = 1000
+"""Small pictures that are read and hashed at once."""
 
 
 @dataclass
@@ -77,8 +79,8 @@ class Gallery:
         if self.side > SMALL:
             digest.update(f"{self.pictures.listing()} {self.side}".encode())
             return digest.hexdigest()
-        for first in range(0, len(self.chosen), KEPT):
-            images, _, at = self.load(self.chosen[first : first + KEPT])
+        for first in range(0, len(self.chosen), HASHED):
+            images, _, at = self.load(self.chosen[first : first + HASHED])
             digest.update(str(at).encode() + (images * 255).round().byte().numpy().tobytes())
         return digest.hexdigest()
 

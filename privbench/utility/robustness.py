@@ -76,7 +76,7 @@ class Task:
 
 
 def robustness_table(records: Iterable[UtilityRecord]) -> pd.DataFrame:
-    """Return a row per model and weights; beside each figure its 95 % interval and its n.
+    """Return a row per model and weights; each figure with its 95 % interval and its n.
 
     Errors and mCE are in percent, all else are shares of one (feature_distance and kl: as they
     are). Models without any test of robustness have no row.

@@ -16,6 +16,7 @@ from privbench.utility.robustness import robustness_table
 from privbench.utility.table import utility_table
 
 BATCH = 250
+"""Pictures that all models are shown at once."""
 
 Report = Callable[[str, int, int], None]
 """Called with what is measured, the pictures done and all pictures."""
@@ -60,14 +61,14 @@ def _measure(one: Pass, device: torch.device, report: Report) -> list[UtilityRec
         numbers = one.gallery.chosen[first : first + BATCH]
         images, labels, at = one.gallery.load(numbers)
         if at:
-            dice = [generator("prepare", seed, condition, numbers[place]) for place in at]
-            images = one.evaluation.prepare(images, one.condition, dice).to(device)
+            rngs = [generator("prepare", seed, condition, numbers[place]) for place in at]
+            images = one.evaluation.prepare(images, one.condition, rngs).to(device)
             labels = labels.to(device)
         for (_, model), columns in zip(one.cases, found, strict=True):
             if not at:
                 continue
-            dice = [generator("eval", seed, condition, numbers[place]) for place in at]
-            measured = one.evaluation.measure(model, images, labels, one.condition, dice)
+            rngs = [generator("eval", seed, condition, numbers[place]) for place in at]
+            measured = one.evaluation.measure(model, images, labels, one.condition, rngs)
             for name, values in measured.items():
                 column = columns.setdefault(name, [None] * total)
                 for place, value in zip(at, values.tolist(), strict=True):

@@ -20,7 +20,7 @@ Key = tuple[Any, ...]
 def utility_table(records: Iterable[UtilityRecord]) -> pd.DataFrame:
     """Return a row per victim, pictures and seed, with a mean per column that was measured.
 
-    Beside each mean its 95 % interval (_lo, _hi): Wilson's for a share, a bootstrap over images
+    Each mean has its 95 % interval (_lo, _hi): Wilson's for a share, a bootstrap over images
     else; `_n` where not all pictures count. Empty means not measured, never filled in. Tests of
     robustness have a table of their own.
     """

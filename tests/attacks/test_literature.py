@@ -139,7 +139,7 @@ def test_a_measure_of_rows_is_zero_at_the_shared_rows_and_blind_to_dead_ones(mea
 def test_a_row_that_only_grows_beside_the_common_direction_keeps_its_angle():
     rows = some(0, (6, 8))["a"]
     facts = token_facts(rows)
-    grown = rows + 3 * facts["beside"]
+    grown = rows + 3 * facts["across"]
     along, beside = token_gaps(grown, facts)
     assert float(by_direction(along, beside, facts)) == pytest.approx(0, abs=1e-5)
     assert float(squares(along, beside, facts)) == pytest.approx(9, rel=1e-3)

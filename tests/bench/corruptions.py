@@ -27,7 +27,7 @@ ROUNDS = 7
 Golden = dict[str, dict[str, list[list[float]]]]
 """Sketches by recipe, corruption and severity."""
 ELSEWHERE = {
-    "frost": "five of six textures, as drawn by the authors' dice; none resized",
+    "frost": "five of six textures, as the authors' code draws them; none resized",
     "elastic_transform": "with the affine part and the authors' distances",
     "snow": "flakes cut to 8 bits before they fall",
 }

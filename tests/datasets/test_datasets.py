@@ -93,8 +93,9 @@ def test_bundled_sample_is_the_one_its_table_describes() -> None:
 
 
 def test_photos_come_at_any_size() -> None:
-    images, labels = make(Dataset, "photos", {}).load([0, 11], 224, 5)
-    assert (images.shape, labels.tolist()) == ((2, 3, 224, 224), [0, 1])
+    for side in (8, 33, 224):
+        images, labels = make(Dataset, "photos", {}).load([0, 11], side, 5)
+        assert (images.shape, labels.tolist()) == ((2, 3, side, side), [0, 1])
     assert torch.equal(images[1, 0], images[1, 2]), "gray photographs stay gray"
 
 

@@ -1,6 +1,7 @@
 """Metrics agree with their references and judge in the direction that they declare."""
 
 import hashlib
+import re
 import socket
 import warnings
 from importlib.resources import files
@@ -71,7 +72,7 @@ def test_one_finite_number_per_image(name: str) -> None:
     assert scores.isfinite().all()
 
 
-# a share of patches changes in steps: tests/test_placed.py
+# a share of patches changes in steps: test_placed.py
 @pytest.mark.parametrize("name", [name for name in SHELF if name != "placed"])
 def test_identity_is_best_and_more_noise_is_worse(name: str) -> None:
     images, judge = smooth(4), metric(name)
@@ -110,10 +111,14 @@ def test_values_outside_the_range_are_clamped(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SHELF)
-def test_says_what_it_is_in_one_line(name: str) -> None:
-    first, *rest = (find(Metric, name).__doc__ or "").splitlines()
+def test_says_what_it_is_in_one_line_and_then_its_range_and_unit(name: str) -> None:
+    kind = find(Metric, name)
+    first, *rest = (kind.__doc__ or "").splitlines()
     assert len(first) <= 80
-    assert rest, "range, unit and source follow"
+    [told] = re.findall(r"Range (-?\d+) .*?to (?:about )?(\d+)(?: (dB))?", " ".join(rest))
+    unit = "dB" if kind.unit == "dB" else ""
+    assert told[2] == unit
+    assert kind.cap is None or float(told[1]) == kind.cap
 
 
 def test_psnr_equals_scikit_image(found: Tensor, photos: Tensor) -> None:
@@ -147,7 +152,7 @@ def test_lpips_equals_its_package(found: Tensor, photos: Tensor, reference: lpip
     assert scores.tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def test_lpips_needs_no_network_and_no_global_dice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lpips_needs_no_network_and_no_global_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "socket", None)
     network.cache_clear()
     before = torch.get_rng_state()

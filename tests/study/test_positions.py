@@ -18,7 +18,7 @@ GRID, N, D = 8, 64, 128
 PLACES = np.array([[i, i // GRID, i % GRID] for i in range(N)])
 
 
-def dice(seed=0):
+def rng(seed=0):
     return np.random.default_rng(seed)
 
 
@@ -39,14 +39,14 @@ def with_table(victim):
 @pytest.fixture(scope="module")
 def planted(with_table):
     """A table in which row and column stand plainly, somewhere in 128 directions."""
-    return with_table(5 + PLACES[:, 1:] @ dice().normal(size=(2, D)))
+    return with_table(5 + PLACES[:, 1:] @ rng().normal(size=(2, D)))
 
 
 @pytest.fixture(scope="module")
 def table(victim, with_table, planted):
     victims = [
         ("planted", planted),
-        ("noise", with_table(dice().normal(size=(N, D)), "vit_mjp")),
+        ("noise", with_table(rng().normal(size=(N, D)), "vit_mjp")),
         ("zero", victim("vit_nope", depth=1)),
         ("constant", with_table(np.full((N, D), 0.1), "vit_shuffle")),
     ]
@@ -82,14 +82,14 @@ def study_one(victim, seed=0):
 
 
 def test_explained_variance_is_that_of_the_covariance():
-    values = dice().normal(size=(N, D)) * np.linspace(3, 0.1, D) + 7
+    values = rng().normal(size=(N, D)) * np.linspace(3, 0.1, D) + 7
     variance = np.linalg.eigvalsh(np.cov(values.T))[::-1]
     expected = 100 * np.cumsum(variance) / variance.sum()
     assert positions._explained(positions._principal(values)) == pytest.approx(expected[:20])
 
 
 def test_explained_variance_of_a_table_made_to_measure():
-    directions = np.linalg.qr(dice().normal(size=(N, 4)) - [[9, 0, 0, 0]])[0]
+    directions = np.linalg.qr(rng().normal(size=(N, 4)) - [[9, 0, 0, 0]])[0]
     directions = np.linalg.qr(directions - directions.mean(0))[0][:, :3]
     values = directions * np.sqrt([50, 30, 20]) @ np.eye(3, D) + 4
     expected = [50, 80, *[100] * 18]
@@ -97,7 +97,7 @@ def test_explained_variance_of_a_table_made_to_measure():
 
 
 def test_components_that_a_small_table_does_not_have_are_empty():
-    found = positions._explained(positions._principal(dice().normal(size=(9, D))))
+    found = positions._explained(positions._principal(rng().normal(size=(9, D))))
     assert found[7] == pytest.approx(100)
     assert np.isfinite(found[:8]).all()
     assert np.isnan(found[8:]).all()
@@ -113,7 +113,7 @@ def fits(monkeypatch):
 
     def record(train, test, strengths, intercept):
         seen.append((train, test, len(strengths), intercept))
-        return dice(len(seen)).random((len(strengths), 2))
+        return rng(len(seen)).random((len(strengths), 2))
 
     monkeypatch.setattr(positions, "_errors", record)
     return seen
@@ -126,7 +126,7 @@ def used(examples):
 
 @pytest.mark.parametrize("relative", [False, True])
 def test_no_position_is_on_both_sides_and_the_ridge_never_sees_the_test_fold(fits, relative):
-    positions._nested(np.eye(N), PLACES, relative, dice())
+    positions._nested(np.eye(N), PLACES, relative, rng())
     assert len(fits) == 5 * (5 + 1)
     assert {intercept for *_, intercept in fits} == {not relative}
     tested = []
@@ -145,7 +145,7 @@ def test_no_position_is_on_both_sides_and_the_ridge_never_sees_the_test_fold(fit
 
 
 def test_pairs_are_of_two_positions_and_their_targets_signed_whole_numbers(fits):
-    positions._nested(np.eye(N), PLACES, True, dice())
+    positions._nested(np.eye(N), PLACES, True, rng())
     x, y = (np.concatenate([train[part] for train, _, _, _ in fits]) for part in (0, 1))
     assert np.issubdtype(y.dtype, np.signedinteger)
     assert (y[:, 0] != 0).all(), "no position with itself"
@@ -173,18 +173,18 @@ def test_sine_cosine_tables_are_read_far_better_than_random_ones(rows):
 
 
 def test_signal_below_noise_is_found_in_part(with_table, few):
-    signal = (PLACES[:, 1:] - 3.5) @ dice(1).normal(size=(2, D)) / 4
-    row = study_one(with_table(signal + dice(2).normal(size=(N, D))))
+    signal = (PLACES[:, 1:] - 3.5) @ rng(1).normal(size=(2, D)) / 4
+    row = study_one(with_table(signal + rng(2).normal(size=(N, D))))
     assert (mae(row) < 0.8 * floor(row)).all()
     assert (mae(row) > 0.05 * floor(row)).all()
 
 
 @pytest.mark.parametrize("relative", [False, True])
 def test_the_errors_depend_on_no_choice_of_units_or_axes(relative):
-    values = dice(1).normal(size=(N, D)) + (PLACES[:, 1:] @ dice(2).normal(size=(2, D))) / 4
-    turn = np.linalg.qr(dice(3).normal(size=(D, D)))[0]
+    values = rng(1).normal(size=(N, D)) + (PLACES[:, 1:] @ rng(2).normal(size=(2, D))) / 4
+    turn = np.linalg.qr(rng(3).normal(size=(D, D)))[0]
     one, other = (
-        positions._nested(positions._principal(table), PLACES, relative, dice())
+        positions._nested(positions._principal(table), PLACES, relative, rng())
         for table in (values, 300 * values @ turn + 2)
     )
     assert one == pytest.approx(other)
@@ -221,7 +221,7 @@ def test_legacy_differences_wrap_as_unsigned_bytes_do():
 
 
 def test_legacy_targets_are_unsigned_and_wrapped_while_ours_are_not(fits):
-    positions._legacy(np.eye(N), PLACES, dice())
+    positions._legacy(np.eye(N), PLACES, rng())
     absolute, relative = fits[:5], fits[5:]
     assert {len(test[0]) for _, test, _, _ in fits} == {12, 13}
     assert all(strengths == 1 and intercept for _, _, strengths, intercept in fits)

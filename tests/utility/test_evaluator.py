@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -19,10 +20,11 @@ from privbench.evaluation import Evaluation
 from privbench.observation import PublicModel
 from privbench.patches import cut
 from privbench.records.utility import UtilityRecord, UtilityStore
-from privbench.reports.shuffled_figure import draw
+from privbench.reports.shuffled_figure import draw, figure
 from privbench.reports.stats import share_interval
 from privbench.seeds import generator
 from privbench.utility import run as evaluator
+from privbench.utility.pictures import choose
 from privbench.utility.plan import Request
 from privbench.utility.run import evaluate
 from privbench.utility.table import KEYS, utility_table
@@ -51,7 +53,7 @@ def measure(
     return evaluate(request, "cpu", out, report)
 
 
-def dice(count, seed=0):
+def rngs(count, seed=0):
     return [generator("test", seed, place) for place in range(count)]
 
 
@@ -75,7 +77,7 @@ def test_accuracy_counts_right_answers():
     images = torch.zeros(6, 3, 32, 32)
     images[:, 0, 0, 0] = torch.tensor([0, 1, 2, 3, 4, 5]) / 255
     labels = torch.tensor([0, 1, 2, 9, 0, 0])
-    found = make(Evaluation, "accuracy", {}).measure(model, images, labels, {}, dice(6))
+    found = make(Evaluation, "accuracy", {}).measure(model, images, labels, {}, rngs(6))
     assert found["top1"].tolist() == [1, 1, 1, 0, 0, 0]
     # behind the one sure answer all others tie, and ties go to the lower class
     assert found["top5"].tolist() == [1, 1, 1, 0, 1, 1]
@@ -87,8 +89,8 @@ def test_shuffled_pictures_meet_the_victims_own_rule(pictures, model):
     public = public_of(classifier)
     images, labels = pictures(5)
     evaluation = make(Evaluation, "shuffled", {})
-    found = evaluation.measure(classifier, images, labels, {"ratio": 0.5}, dice(5))
-    draw = blockwise_draw(8, 0.5, dice(5))
+    found = evaluation.measure(classifier, images, labels, {"ratio": 0.5}, rngs(5))
+    draw = blockwise_draw(8, 0.5, rngs(5))
     assert found["treated_0.5"].tolist() == draw.mask.float().mean(1).tolist()
     table = public.vit.positions.expand(5, -1, -1).clone()
     if model == "vit_mjp":
@@ -100,7 +102,7 @@ def test_shuffled_pictures_meet_the_victims_own_rule(pictures, model):
 
 def test_a_shuffle_moves_treated_patches_only(pictures):
     images, _ = pictures(4)
-    draw = blockwise_draw(8, 0.5, dice(4))
+    draw = blockwise_draw(8, 0.5, rngs(4))
     before, after = cut(images, 4), cut(moved(images, 4, draw), 4)
     assert torch.equal(before[~draw.mask], after[~draw.mask])
     assert not torch.equal(before[draw.mask], after[draw.mask])
@@ -112,7 +114,7 @@ def test_consistency_is_perfect_where_nothing_moves(pictures):
     images, labels = pictures(8)
     flat = torch.full_like(images, 0.3)  # a puzzle of one color is solved
     found = make(Evaluation, "consistency", {}).measure(
-        opened("vit_vanilla"), flat, labels, {}, dice(8)
+        opened("vit_vanilla"), flat, labels, {}, rngs(8)
     )
     assert found["feature_distance"].max() < 1e-4
     assert found["agreement"].tolist() == [1.0] * 8
@@ -124,8 +126,8 @@ def test_consistency_against_an_independent_calculation(pictures):
     model = public_of(classifier)
     images, labels = pictures(6)
     with torch.no_grad():
-        found = make(Evaluation, "consistency", {}).measure(classifier, images, labels, {}, dice(6))
-        draw = blockwise_draw(8, 0.5, dice(6))
+        found = make(Evaluation, "consistency", {}).measure(classifier, images, labels, {}, rngs(6))
+        draw = blockwise_draw(8, 0.5, rngs(6))
         table = model.defense.positions(model.vit, draw)
         seen: list[Tensor] = []
         hook = model.vit.backbone.norm.register_forward_hook(lambda *a: seen.append(a[2][:, 0]))
@@ -140,7 +142,7 @@ def test_consistency_against_an_independent_calculation(pictures):
     assert found["agreement_when_right"].isnan().tolist() == (~right).tolist()
 
 
-def test_no_batch_size_and_no_order_changes_an_answer(tmp_path, monkeypatch):
+def test_no_batch_size_changes_an_answer(tmp_path, monkeypatch):
     whole = measure(tmp_path / "a")
     monkeypatch.setattr(evaluator, "BATCH", 7)
     parts = measure(tmp_path / "b")
@@ -155,6 +157,10 @@ def test_a_part_of_the_pictures_is_fixed_and_mixed(tmp_path):
     [second] = measure(tmp_path / "b", evals=["accuracy"], images=30)
     [whole] = measure(tmp_path / "c", evals=["accuracy"], images=None)
     assert first.values == second.values
+    chosen = list(choose(100, 30))
+    assert chosen == sorted(set(chosen))
+    assert chosen != list(range(30))
+    assert first.values["top1"] == [whole.values["top1"][number] for number in chosen]
     assert len({first.case.key, whole.case.key}) == 2
     assert whole.case.n == 100
 
@@ -217,8 +223,15 @@ def test_the_table_has_an_interval_and_a_count_for_each_mean(tmp_path):
 
 def test_the_figure_shows_what_was_measured_and_nothing_else(tmp_path):
     table = utility_table(measure(tmp_path, "vit_vanilla", "vit_mjp"))
-    picture = draw(table)
+    drawn, picture = figure(table), draw(table)
+    assert drawn is not None
     assert picture is not None
+    lines = {str(line.get_label()): np.asarray(line.get_xydata()).T for line in drawn.axes[0].lines}
+    ratios = {0.0: "top1"} | {r: f"shuffled_{r:g}" for r in (0.1, 0.3, 0.5, 0.7, 0.9)}
+    assert set(lines) == set(table["model"])
+    for row in table.to_dict("records"):
+        assert list(lines[row["model"]][0]) == list(ratios)
+        assert list(lines[row["model"]][1]) == [100 * row[name] for name in ratios.values()]
     image = Image.open(io.BytesIO(picture))
     assert image.width > 800
     assert image.convert("L").getextrema() == (0, 255)
@@ -256,7 +269,7 @@ def test_every_evaluation_gives_a_number_per_picture(pictures, name):
     before = {key: t.clone() for key, t in vit.state_dict().items()}
     for condition in evaluation.conditions():
         with torch.no_grad():
-            found = evaluation.measure(model, images, labels, condition, dice(3))
+            found = evaluation.measure(model, images, labels, condition, rngs(3))
         assert found
         assert all(values.shape == (3,) for values in found.values())
     assert all(torch.equal(before[key], t) for key, t in vit.state_dict().items())

@@ -17,7 +17,7 @@ from privbench.dataset import Dataset
 from privbench.errors import BadData, BadSetting, UnknownName
 from privbench.evaluation import Evaluation
 from privbench.records.utility import UtilityRecord
-from privbench.reports.severity_figure import draw
+from privbench.reports.severity_figure import draw, figures
 from privbench.utility import pictures as gallery
 from privbench.utility import run as evaluator
 from privbench.utility.compare import compare
@@ -96,9 +96,9 @@ def test_models_see_the_same_pictures_made_once(tmp_path, monkeypatch):
     kind = type(make(Evaluation, "cifar10_c_regen", {}))
     original = kind.prepare
 
-    def counted(self, images, condition, dice):
+    def counted(self, images, condition, rngs):
         calls.append(condition)
-        return original(self, images, condition, dice)
+        return original(self, images, condition, rngs)
 
     monkeypatch.setattr(kind, "prepare", counted)
     few = (*SHALLOW, "eval.corruptions=[fog]", "eval.severities=[1,5]")
@@ -140,10 +140,23 @@ def test_no_batch_size_changes_a_corrupted_picture(tmp_path, monkeypatch):
 
 def test_the_figure_has_a_line_per_model(results):
     _, records = results
+    [(name, figure)] = figures(records).items()
+    assert name == "cifar10_c_regen"
+    [axes] = figure.axes
+    lines = {str(line.get_label()): np.asarray(line.get_xydata()).T for line in axes.lines}
+    assert set(lines) == {"vit_mjp(depth=1), init", "vit_vanilla(depth=1), init"}
+    for label, (severities, errors) in lines.items():
+        assert list(severities) == [0, 1, 2, 3, 4, 5]
+        mine = [r for r in records if label.startswith(r.case.model.label)]
+        for severity, error in zip(severities, errors, strict=True):
+            cells = [
+                np.mean([v for v in r.values["wrong"] if v is not None])
+                for r in mine
+                if "wrong" in r.values and r.case.condition["severity"] == severity
+            ]
+            assert error == pytest.approx(100 * np.mean(cells))
     pictures = draw(records)
-    assert list(pictures) == ["cifar10_c_regen"]
-    image = Image.open(io.BytesIO(pictures["cifar10_c_regen"]))
-    assert image.width > 800
+    assert Image.open(io.BytesIO(pictures[name])).width > 800
     assert pictures == draw(records)
 
 
@@ -228,6 +241,20 @@ def test_large_pictures_are_known_by_names_and_sizes(tmp_path):
         for side in (80, 80, 72)
     )
     assert one.sha256 == two.sha256 != smaller.sha256
+
+    def again() -> str:
+        data = make(Dataset, "folder", {"root": tmp_path})
+        return Gallery(Part("folder", "folder", 1, {}), data, 80, 10, range(6)).sha256
+
+    assert again() == one.sha256
+    first = tmp_path / "class0" / "0000.png"
+    first.rename(first.with_name("0009.png"))
+    assert again() != one.sha256, "another name"
+    first.with_name("0009.png").rename(first)
+    whole = first.read_bytes()
+    first.write_bytes(whole + b"0")
+    assert again() != one.sha256, "another size"
+    first.write_bytes(whole)
     images, labels, at = one.load([4, 1])
     assert images.shape == (2, 3, 80, 80)
     assert labels.tolist() == [
