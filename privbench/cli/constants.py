@@ -2,7 +2,8 @@
 
 import ast
 from collections.abc import Iterable
-from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 
 UNREAD = "?"
 """Stands for what only running the code could tell."""
@@ -33,10 +34,11 @@ def words(node: ast.expr, module: str) -> list[str]:
 
 
 def source(module: str) -> ast.Module:
-    """Parse a module of privbench; raises FileNotFoundError."""
-    path = files("privbench").joinpath(*module.split(".")[1:])
-    file = path / "__init__.py" if path.is_dir() else path.parent / f"{path.name}.py"  # type: ignore[attr-defined]
-    return ast.parse(file.read_text(encoding="utf-8"))
+    """Parse a module of privbench; raises ModuleNotFoundError."""
+    spec = find_spec(module)  # imports packages on the way, which are empty; not the module
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
 
 
 def _constant(name: str, module: str) -> list[str]:
