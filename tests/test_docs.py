@@ -108,9 +108,7 @@ def test_each_command_and_option_exists(page):
             name, rest, command = words[0], words[1:], group.commands[words[0]]
             while isinstance(command, TyperGroup):
                 name, rest, command = rest[0], rest[1:], command.commands[rest[0]]
-            command.make_context(
-                name, list(rest)
-            )  # raises an error that says what is a wrong option
+            command.make_context(name, list(rest))  # raises an error for a wrong option
 
 
 @every_page

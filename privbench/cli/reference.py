@@ -83,22 +83,29 @@ def _particulars(kind: type[Component]) -> list[str]:
 
 
 def _victims(presets: Mapping[str, Preset]) -> list[str]:
-    rows = []
-    for name, one in presets.items():
-        scheme = ", ".join([one.scheme, *(f"{k} {v}" for k, v in one.settings.items())])
-        sizes = [str(one.architecture.get(key, "")) for key in SIZES]
-        rows.append((f"`{name}`", *sizes, scheme, one.dataset, _accuracy(name)))
-    headings = ("name", *(key.removeprefix("num_") for key in SIZES))
-    summaries = [(f"`{name}`", one.summary) for name, one in presets.items()]
+    """Return what each is, its sizes, and its scheme, in tables that fit a page."""
+    what = [(f"`{name}`", one.summary, _accuracy(name)) for name, one in presets.items()]
+    sizes = [
+        (f"`{name}`", *(str(one.architecture.get(key, "")) for key in SIZES))
+        for name, one in presets.items()
+    ]
+    schemes = [
+        (f"`{name}`", one.scheme, ", ".join(f"`{k}={v}`" for k, v in one.settings.items()))
+        for name, one in presets.items()
+    ]
     return [
-        "Every size in a heading is a setting (`--set model.depth=2`), and so are those of the "
-        "[scheme](defenses.md). `--model timm:NAME` takes a vision transformer of timm.",
-        _table((*headings, "scheme", "pictures", "trained weights, top-1"), rows),
+        "`--model timm:NAME` takes a vision transformer of timm, `--model FILE.py:FACTORY` yours.",
+        _table(("name", "what it is", "trained weights, top-1"), what),
         "The last column says for which victims trained weights come along, and how often they "
         "are right on the test pictures (Wilson's 95 % interval); `privbench show NAME` prints "
         "how they were trained. The others start from `--weights init`.",
-        "## What each one is",
-        _table(("name", "what it is"), summaries),
+        "## Sizes",
+        "Each heading is a setting: `--set model.depth=2`.",
+        _table(("name", *SIZES), sizes),
+        "## Schemes",
+        "The defense in the model; its settings ([all of them](defenses.md)) are the victim's, "
+        "such as `--set model.ratio=0.5`.",
+        _table(("name", "scheme", "settings that differ"), schemes),
     ]
 
 
