@@ -24,10 +24,16 @@ check: .venv/.ready
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-cache
 
+# The reference pages, from the components themselves; a test fails when one is stale.
+PAGES := attacks defenses metrics datasets evals suites
+docs: .venv/.ready
+	for page in $(PAGES); do $(BIN)/privbench list $$page --format md > docs/reference/$$page.md || exit 1; done
+	$(BIN)/privbench list models --format md > docs/reference/victims.md
+
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --progress-bar on -c constraints.txt -e . --group dev
 	touch $@
 
-.PHONY: demo test test-slow bench check
+.PHONY: demo test test-slow bench check docs

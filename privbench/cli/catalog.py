@@ -2,15 +2,16 @@
 
 import ast
 from dataclasses import dataclass
-from importlib.resources import files
-from itertools import pairwise
 
+from privbench.cli.constants import UNREAD, source, words
 from privbench.component import names
 from privbench.errors import UnknownName
 from privbench.victims.preset import preset_names, read_preset
 
 SHELVES = ("attacks", "defenses", "datasets", "metrics", "evals")
 PRESETS = ("models", "suites")
+NEEDS = ("needs", "reads")
+"""Class attributes that say what a component cannot do without."""
 
 
 @dataclass(frozen=True)
@@ -43,43 +44,22 @@ def find_all(name: str) -> list[Entry]:
 
 
 def _component(shelf: str, name: str) -> Entry:
-    kind = _main_class(shelf, name)
+    module = f"privbench.{shelf}.{name}"
+    kind = _main_class(source(module))
     summary = (ast.get_docstring(kind) or "").partition("\n")[0]
-    reads = {
-        target.id: ast.unparse(node.value)
-        for node in kind.body
-        if isinstance(node, ast.AnnAssign)
-        and isinstance(target := node.target, ast.Name)
-        and node.value
-    }
-    needs = [
-        text.replace("ViT.", "").replace("Knowledge.", "").replace("_", " ").lower()
-        for key in ("needs", "reads")
-        if key in reads
-        for text in reads[key].removeprefix("frozenset({").removesuffix("})").split(", ")
-    ]
-    return Entry(shelf, name, summary, ", ".join(needs))
+    found: list[str] = []
+    for node in kind.body:
+        match node:
+            case ast.AnnAssign(target=ast.Name(id=key), value=ast.expr() as value) if key in NEEDS:
+                found += words(value, module)
+            case _:
+                pass
+    needs = ", ".join(word for word in found if word != UNREAD)
+    if UNREAD in found:
+        needs = f"{needs} and more" if needs else f"see `privbench show {name}`"
+    return Entry(shelf, name, summary, needs)
 
 
-def field_notes(shelf: str, name: str) -> dict[str, str]:
-    """Return what stands under each setting in the file, by name."""
-    body = _main_class(shelf, name).body
-    notes = {}
-    for node, following in pairwise(body):
-        if (
-            isinstance(node, ast.AnnAssign)
-            and isinstance(node.target, ast.Name)
-            and isinstance(following, ast.Expr)
-            and isinstance(following.value, ast.Constant)
-        ):
-            notes[node.target.id] = " ".join(str(following.value.value).split())
-    return notes
-
-
-def _main_class(shelf: str, name: str) -> ast.ClassDef:
+def _main_class(module: ast.Module) -> ast.ClassDef:
     """Return the one public class with a base; contract tests hold each file to that."""
-    text = (files(f"privbench.{shelf}") / f"{name}.py").read_text(encoding="utf-8")
-    classes = [
-        node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.bases
-    ]
-    return classes[-1]
+    return [one for one in module.body if isinstance(one, ast.ClassDef) and one.bases][-1]

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -132,6 +132,10 @@ def list_(
             help="attacks, defenses, models, datasets, metrics, evals or suites; all if left out."
         ),
     ] = None,
+    format_: Annotated[
+        Literal["text", "md"],
+        typer.Option("--format", help="text, or md for a reference page with all settings."),
+    ] = "text",
 ) -> None:
     """List what there is, a line each."""
     from rich import box
@@ -139,8 +143,14 @@ def list_(
 
     from privbench.cli.catalog import PRESETS, SHELVES, entries
 
+    chosen = [shelf] if shelf else [*SHELVES, *PRESETS]
+    if format_ == "md":
+        from privbench.cli.reference import page
+
+        typer.echo("\n".join(page(name) for name in chosen), nl=False)
+        return
     screen = console()
-    for name in [shelf] if shelf else (*SHELVES, *PRESETS):
+    for name in chosen:
         found = entries(name)
         table = Table(title=name, title_justify="left", box=box.SIMPLE_HEAD, show_header=False)
         table.add_column(no_wrap=True, style="bold")

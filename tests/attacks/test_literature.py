@@ -34,13 +34,14 @@ from privbench.attacks._matching.priors import (
     size,
     total_variation,
 )
-from privbench.component import make
+from privbench.component import find, make, names
 from privbench.errors import BadSetting, BadWeights
 from privbench.seeds import generator
 from privbench.vit import ViT
 from tests.conftest import psnr, quiet
 
-REPAIRED = ["dlg", "idlg", "tag", "april_opt", "gradinversion", "gradvit"]
+REPAIRED = [name for name in names("attacks") if "recipe" in find(Attack, name).setting_names()]
+"""Published attacks that can also be run with other units and another optimizer."""
 
 
 @pytest.mark.slow
