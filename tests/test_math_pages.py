@@ -1,6 +1,7 @@
 """What the pages of mathematics say is so: their code, their commands, their constants."""
 
 import re
+import runpy
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -98,6 +99,19 @@ def test_a_page_has_one_figure_that_is_there_and_small(page):
     figure = FOLDER / path
     assert figure.stem == page
     assert 0 < figure.stat().st_size < 100_000
+
+
+def test_the_script_draws_a_figure_for_each_page():
+    assert set(runpy.run_path(str(FOLDER / "figures.py"))["PAGES"]) == set(PAGES)
+
+
+@pytest.mark.slow
+def test_the_script_draws_every_figure(tmp_path: Path):
+    script = runpy.run_path(str(FOLDER / "figures.py"))
+    for draw in script["PAGES"].values():
+        figure = draw()
+        figure.savefig(tmp_path / "figure.png")
+        script["plt"].close(figure)
 
 
 @pages

@@ -154,7 +154,7 @@ def span() -> Figure:
     ends = search.attempt(seats, starts, context[seats])
     truth = search.open.coordinates(normalized(vit, secret.fed))
     right = torch.cdist(ends.a, truth[masked]).amin(1) < 0.05 * truth[masked].norm(dim=1).mean()
-    bins = torch.linspace(-2, 12, 57).numpy()
+    bins = torch.linspace(-2, 12, 57).tolist()
     for which, color, name in ((right, BLUE, "at a token"), (~right, ORANGE, "elsewhere")):
         plot.hist(ends.cost[which].log10(), bins=bins, color=color, label=f"ends {name}")
     plot.axvline(torch.tensor(ROOT).log10().item(), color=GRAY, ls="--", lw=1)
@@ -213,7 +213,7 @@ def imprint() -> Figure:
     vit, plan = seen.model.vit, layout(seen.model.vit)
     found = sorted(_bins(seen, plan), key=lambda one: one.doubt)
     doubts = torch.tensor([one.doubt for one in found]).clamp(min=1e-12)
-    plot.hist(doubts.log10(), bins=torch.linspace(-9, 0, 46).numpy(), color=BLUE)
+    plot.hist(doubts.log10(), bins=torch.linspace(-9, 0, 46).tolist(), color=BLUE)
     plot.axvline(torch.tensor(ALONE).log10().item(), color=GRAY, ls="--", lw=1)
     plot.set_xlabel(r"$\log_{10}$ of a bin's distance from a single token", fontsize=9)
     plot.set_ylabel("bins", fontsize=9)
