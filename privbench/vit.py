@@ -190,13 +190,6 @@ class ViT(nn.Module):
         return self.backbone.norm(self.transform(sequence))
 
     def features(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b f"]:
-        """Pooled tokens, as the last linear layer sees them; of two heads, side by side."""
-        if isinstance(self.backbone, VisionTransformerDistilled):
-            pooled = [self.backbone.head_drop(tokens[:, place]) for place in (0, 1)]
-            return torch.cat(pooled, dim=1)
-        return self.backbone.forward_head(tokens, pre_logits=True)
-
-    def features(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b f"]:
         """Pool encoded tokens: what the head sees; of two heads both, one after the other."""
         if (count := len(self.heads)) > 1:  # distilled: each head has a token of its own
             return self.backbone.head_drop(tokens[:, :count]).flatten(1)
