@@ -46,6 +46,7 @@ class SpanMatching(Attack):
     """Token by token inside the exact ambiguity, by the spans of the first block; label-free."""
 
     paper: ClassVar[str] = "privbench; after DAGER, arXiv:2405.15586"
+    version: ClassVar[int] = 2
     reads: ClassVar[frozenset[str]] = frozenset({ViT.PROJECTION}) | FIRST
     rounds: Annotated[int, Field(ge=1)] = 10
     """Each starts from what the rounds before have found."""
