@@ -42,9 +42,10 @@ class Case(SealedCase):
     """Versions, by name, of the attacks that the attack runs inside; records of an earlier time
     do not hold them, and count as older."""
 
+    @property
     def age(self) -> tuple[tuple[int, int], ...]:
-        """Return versions and numbers of settings, nested attacks right after the attack itself."""
-        attack, *others = super().age()
+        """Versions and numbers of settings, nested attacks right after the attack itself."""
+        attack, *others = super().age
         return attack, (len(self.nested), sum(self.nested.values())), *others
 
     @property

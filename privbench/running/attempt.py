@@ -20,7 +20,7 @@ from privbench.running import checks
 from privbench.running.client import share
 from privbench.running.environment import describe
 from privbench.running.jobs import Job
-from privbench.running.scoring import all_metrics, aligned, mark
+from privbench.running.scoring import aligned, all_metrics, mark
 from privbench.running.victims import Victims
 from privbench.seeds import generator
 from privbench.threat import Images, Reconstruction, Secret

@@ -29,9 +29,7 @@ class Executor(Component, ABC):
     """Cases at the same time; by default what suits the device and the size of a case."""
 
     @abstractmethod
-    def run(
-        self, jobs: Sequence[Job], victims: Victims, listener: Listener, keep: Keep
-    ) -> None:
+    def run(self, jobs: Sequence[Job], victims: Victims, listener: Listener, keep: Keep) -> None:
         """Run all jobs and hand each result to `keep` at once, from whatever thread.
 
         Whatever `keep` raises, and Ctrl-C, ends the attacks in flight and is raised again.

@@ -50,7 +50,7 @@ def _record(numbers: list[list[float]]) -> Record:
         seconds=2.0,
         gradient_calls=100,
         report={"residual": 1e-6, "rank": 64.0, "distance": 0.1},
-        environment={name: "1.2.3" for name in ("privbench", "torch", "timm", "numpy", "python")},
+        environment=dict.fromkeys(("privbench", "torch", "timm", "numpy", "python"), "1.2.3"),
     )
 
 

@@ -38,9 +38,7 @@ class Worker:
 class Processes(Executor):
     """A process a core, each with victims of its own; a script needs `if __name__ ...` for it."""
 
-    def run(
-        self, jobs: Sequence[Job], victims: Victims, listener: Listener, keep: Keep
-    ) -> None:
+    def run(self, jobs: Sequence[Job], victims: Victims, listener: Listener, keep: Keep) -> None:
         """Run all jobs and hand each result to `keep` at once, from this thread."""
         device = victims.device
         waiting = deque(crowd for cell in cells(jobs) for crowd in crowds(cell, device.type))

@@ -16,9 +16,7 @@ from privbench.running.victims import Victims
 class Threads(Executor):
     """One process, victim by victim; small cases side by side, a core each."""
 
-    def run(
-        self, jobs: Sequence[Job], victims: Victims, listener: Listener, keep: Keep
-    ) -> None:
+    def run(self, jobs: Sequence[Job], victims: Victims, listener: Listener, keep: Keep) -> None:
         """Run all jobs and hand each result to `keep` at once, from a thread of its own."""
         for cell in cells(jobs):
             self._run_cell(cell, victims, listener, keep)
