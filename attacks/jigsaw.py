@@ -40,6 +40,7 @@ class Jigsaw(Attack):
         inner = make(Attack, self.content, {})
         found = inner.reconstruct(seen, rng, lambda done, of, value: tick(0, total, value))
         placed = reassemble(seen, found.images, rng, self.steps, tick, found.draw)
+        tick(total, total, placed.cost)
         return Reconstruction(
             placed.images,
             objective=placed.cost,

@@ -103,17 +103,24 @@ def tree(module: str) -> str:
     return text_of(parsed(module))
 
 
-def text_of(module: ast.Module) -> str:
-    """Return a syntax tree as text; strings that stand alone say something and do nothing."""
-    copy = ast.parse(ast.unparse(module))
-    for node in ast.walk(copy):
-        for body in ("body", "orelse", "finalbody"):
-            if isinstance(lines := getattr(node, body, None), list):
-                setattr(node, body, [line for line in lines if not _is_silent(line)])
-    return ast.dump(copy)
+def text_of(node: object) -> str:
+    """Return a syntax tree as text; strings that stand alone say something and do nothing.
+
+    Like ast.dump, but what is empty is left out, so that every Python gives the same text.
+    """
+    if isinstance(node, list):
+        return f"[{','.join(text_of(one) for one in node if not _is_silent(one))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    parts = [
+        f"{field}={text_of(value)}"
+        for field, value in ast.iter_fields(node)
+        if value is not None and value != [] and field not in ("ctx", "kind", "type_comment")
+    ]
+    return f"{type(node).__name__}({','.join(parts)})"
 
 
-def _is_silent(line: ast.AST) -> bool:
+def _is_silent(line: object) -> bool:
     return (
         isinstance(line, ast.Expr)
         and isinstance(line.value, ast.Constant)
