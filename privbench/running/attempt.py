@@ -8,6 +8,7 @@ from threading import Lock
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from privbench.attack import Attack, Tick
 from privbench.component import make
@@ -172,7 +173,7 @@ def _judge(
     return record, Tensors(drawn, answers)
 
 
-def _array(images: Images | torch.Tensor) -> np.ndarray:
+def _array(images: Tensor) -> np.ndarray:
     return images.detach().cpu().numpy().astype(np.float32)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from privbench.errors import BadData, PrivbenchError
 from privbench.metric import Metric, Target
@@ -14,7 +15,6 @@ from privbench.records.case import Record, Scores
 from privbench.records.store import Store
 from privbench.running.scoring import all_metrics, facts, mark
 from privbench.running.victims import Victims, load_pictures
-from privbench.threat import Images
 
 
 @dataclass
@@ -65,7 +65,7 @@ def _again(
     truth, _ = load_pictures(dataset, case.images, case.images_sha256, side, answers.classes)
     truth = truth.to(victims.device)
 
-    def tensor(pictures: np.ndarray) -> Images:
+    def tensor(pictures: np.ndarray) -> Tensor:
         return torch.from_numpy(pictures).to(victims.device)
 
     entered, mask = answers.entered, answers.mask
