@@ -14,7 +14,7 @@ from torch import Generator
 
 from privbench.attack import Attack, Tick, check
 from privbench.attacks._auto.probe import probe
-from privbench.attacks._auto.tiers import VERSION, Member, Tier, members
+from privbench.attacks._auto.tiers import VERSION, Member, Tier, members, possible
 from privbench.attacks._auto.verdict import Distance, Verdict
 from privbench.attacks._order.reassembly import moves, reassemble
 from privbench.attacks._update.reading import mask, placeless
@@ -48,6 +48,10 @@ class Auto(Attack):
     version: ClassVar[int] = VERSION
     tier: Tier = "fast"
     """smoke: closed forms; fast: about 2 000 gradients; standard: 25 000; full: 240 000."""
+
+    def nested(self) -> tuple[str, ...]:
+        """Name the members of the tier."""
+        return possible(self.tier)
 
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         """Return the candidate with the nearest gradient; the first of equals."""

@@ -49,6 +49,10 @@ class Fishing(Attack):
     roles: ClassVar[frozenset[Role]] = frozenset({Role.POSITIONS, Role.STEM})
     malicious: ClassVar[bool] = True
 
+    def nested(self) -> tuple[str, ...]:
+        """Name the closed form."""
+        return ("pe_ls",)
+
     def tamper(self, model: PublicModel, rng: Generator) -> PublicModel:
         """Return the model with another head; raises UnsupportedModel below two classes."""
         vit = copy.deepcopy(model.vit)

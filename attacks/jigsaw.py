@@ -30,12 +30,17 @@ class Jigsaw(Attack):
         if self.content == type(self).__module__.rpartition(".")[2]:
             raise ValueError("content comes from another attack")
 
+    def nested(self) -> tuple[str, ...]:
+        """Name the attack that finds the patches."""
+        return (self.content,)
+
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         """Find patches, then the order with the best seams; masked cells alone if known."""
         total = seen.shape[0] * self.steps
         inner = make(Attack, self.content, {})
         found = inner.reconstruct(seen, rng, lambda done, of, value: tick(0, total, value))
         placed = reassemble(seen, found.images, rng, self.steps, tick, found.draw)
+        tick(total, total, placed.cost)
         return Reconstruction(
             placed.images,
             objective=placed.cost,

@@ -1,18 +1,26 @@
 """What a Python program calls: run a suite, get the table."""
 
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from privbench.component import make
+from privbench.errors import BadData
 from privbench.records.case import Record
 from privbench.records.store import Store, write
 from privbench.reports.leaderboard import leaderboard, to_csv
 from privbench.running.environment import device as pick
+from privbench.running.executor import Executor
 from privbench.running.listener import Listener
 from privbench.running.plan import plan
+from privbench.running.runner import DEFAULT
 from privbench.running.runner import run as run_jobs
+from privbench.running.shard import belongs, parse_shard
 from privbench.running.suite import Suite
+from privbench.running.victims import Victims
 
 
 def run(
@@ -22,6 +30,8 @@ def run(
     out: str | Path = "results",
     device: str = "auto",
     jobs: int | None = None,
+    executor: str = DEFAULT,
+    shard: str | None = None,
     suite: str | None = None,
     **options: Any,
 ) -> pd.DataFrame:
@@ -32,8 +42,18 @@ def run(
     """
     chosen = Suite.build({"attack": attack, "model": model, **options}, suite)
     store = Store(Path(out))
-    records = execute(chosen, store, device, at_once=jobs)
-    return leaderboard(records, beside=store.records())
+    outcome = conduct(chosen, store, device, at_once=jobs, executor=executor, shard=shard)
+    return leaderboard(outcome.records, beside=outcome.known)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run left."""
+
+    records: list[Record]
+    """Of this run's cases, in their order."""
+    known: list[Record]
+    """All that the results folder holds now."""
 
 
 def execute(
@@ -41,16 +61,46 @@ def execute(
     store: Store,
     device: str = "auto",
     listener: Listener | None = None,
+    **options: Any,
+) -> list[Record]:
+    """Run what is missing, write leaderboard.csv from all records, return those of this suite."""
+    return conduct(suite, store, device, listener, **options).records
+
+
+def conduct(
+    suite: Suite,
+    store: Store,
+    device: str = "auto",
+    listener: Listener | None = None,
     *,
     retry_failed: bool = False,
     at_once: int | None = None,
-) -> list[Record]:
-    """Run what is missing, write leaderboard.csv from all records, return those of this suite."""
-    planned = plan(suite, pick(device))
+    executor: str = DEFAULT,
+    shard: str | None = None,
+) -> Outcome:
+    """Run what is missing, write leaderboard.csv from all records, return both.
+
+    A shard i/n is one of n parts of the suite, the same on every computer; parts may run at the
+    same time, and share a results folder. Records are stored one by one and the table is written
+    however the run ends.
+    """
+    chosen = make(Executor, executor, {"at_once": at_once})
+    part = parse_shard(shard) if shard else (1, 1)
+    victims = Victims(pick(device))
+    jobs = [job for job in plan(suite, victims.device, victims) if belongs(job.case.key, *part)]
     store.check_writable()
     try:
-        return run_jobs(
-            planned, store, listener or Listener(), retry_failed=retry_failed, at_once=at_once
+        records = run_jobs(
+            jobs, store, listener or Listener(), victims, chosen, retry_failed=retry_failed
         )
-    finally:
-        write(store.folder / "leaderboard.csv", to_csv(leaderboard(store.records())))
+    except BaseException:
+        with suppress(BadData):  # what ended the run is the news
+            _write_table(store)
+        raise
+    return Outcome(records, _write_table(store))
+
+
+def _write_table(store: Store) -> list[Record]:
+    known = list(store.records())
+    write(store.folder / "leaderboard.csv", to_csv(leaderboard(known)))
+    return known

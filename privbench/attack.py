@@ -32,6 +32,10 @@ class Attack(Component, ABC):
     batches: ClassVar[bool] = False
     """Whether `reconstruct_many` is faster on an accelerator than one observation at a time."""
 
+    def nested(self) -> tuple[str, ...]:
+        """Name the attacks that this one runs inside; their versions are part of the case."""
+        return ()
+
     def tamper(self, model: PublicModel, rng: Generator) -> PublicModel:
         """Return what a malicious server sends its client: other weights in the same shapes."""
         return model

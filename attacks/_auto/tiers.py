@@ -83,8 +83,15 @@ STAGES: tuple[tuple[str, tuple[Member, ...]], ...] = (
 
 def members(tier: Tier, found: Probe) -> list[list[Member]]:
     """Return, stage by stage, whom a tier sends against what was probed."""
+    return [[one for one in stage if one.when(found)] for stage in _allowed(tier)]
+
+
+def possible(tier: Tier) -> tuple[str, ...]:
+    """Return the names of all whom a tier may send, whatever is probed."""
+    return tuple(sorted({one.name for stage in _allowed(tier) for one in stage}))
+
+
+def _allowed(tier: Tier) -> list[list[Member]]:
     order = get_args(Tier)
-    allowed = order[: order.index(tier) + 1]
-    return [
-        [one for one in stage if one.tier in allowed and one.when(found)] for _, stage in STAGES
-    ]
+    tiers = order[: order.index(tier) + 1]
+    return [[one for one in stage if one.tier in tiers] for _, stage in STAGES]

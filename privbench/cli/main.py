@@ -80,6 +80,12 @@ def run(
             help="Cases at once. \\[default: one a core if they are small]", metavar="N", min=1
         ),
     ] = None,
+    executor: Annotated[
+        str, typer.Option(help="Where cases run: threads, or processes of their own.")
+    ] = "threads",
+    shard: Annotated[
+        str | None, typer.Option(help="One of N parts, such as 2/3.", metavar="I/N")
+    ] = None,
     out: Out = Path("results"),
     suite: Annotated[
         str | None, typer.Option(help="A bundled suite or a YAML file.", metavar="FILE")
@@ -106,7 +112,7 @@ def run(
     chosen = Suite.build(options, suite)
     screen = console()
     with screen.status("loading"):
-        from privbench.api import execute
+        from privbench.api import conduct
         from privbench.cli.tables import Watch
         from privbench.records.store import Store
         from privbench.reports.grid import save_all
@@ -115,10 +121,22 @@ def run(
     store = Store(out)
     watch = Watch(screen)
     with watch.bars:
-        records = execute(chosen, store, device, watch, retry_failed=retry_failed, at_once=jobs)
+        outcome = conduct(
+            chosen,
+            store,
+            device,
+            watch,
+            retry_failed=retry_failed,
+            at_once=jobs,
+            executor=executor,
+            shard=shard,
+        )
+    if not (records := outcome.records):
+        screen.print(f"No case falls to part {shard}.")
+        return
     with screen.status("drawing"):
         grids = save_all(records, store)
-    _print_board(screen, tabulate(records, beside=store.records()))
+    _print_board(screen, tabulate(records, beside=outcome.known))
     screen.print(f"Table of all results: {out / 'leaderboard.csv'}", soft_wrap=True)
     for path in grids:
         screen.print(f"Grid: {path}", soft_wrap=True)
@@ -192,6 +210,36 @@ def leaderboard(
 
 
 @app.command()
+def rescore(
+    out: Out = Path("results"),
+    metric: Annotated[
+        Names, typer.Option(help="Only these metrics. \\[default: all that are new or changed]")
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder that holds the data set.", metavar="PATH")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Score stored answers by new or changed metrics; no attack runs."""
+    screen = console()
+    with screen.status("scoring"):
+        from privbench.records.store import Store, write
+        from privbench.reports.leaderboard import leaderboard as tabulate
+        from privbench.reports.leaderboard import to_csv
+        from privbench.running.environment import device as pick
+        from privbench.running.rescore import rescore as score_again
+
+        store = Store(out)
+        _records(store)
+        done = score_again(store, split_names(metric), data_root, pick(device))
+    screen.print(f"{done.changed} records scored anew, {done.current} were up to date.")
+    for reason, count in done.left.items():
+        screen.print(f"Note. {count} left as they were: {reason}", highlight=False)
+    write(out / "leaderboard.csv", to_csv(tabulate(store.records())))
+    screen.print(f"Table of all results: {out / 'leaderboard.csv'}", soft_wrap=True)
+
+
+@app.command()
 def grid(
     out: Out = Path("results"),
     attack: Annotated[Names, typer.Option(help="Only these attacks.")] = None,
@@ -230,14 +278,15 @@ def grid(
 def _records(store: "Store") -> list["Record"]:
     from privbench.errors import BadData
 
-    if broken := store.broken():
+    records, broken = store.survey()
+    if broken:
         console(error=True).print(
             f"Note. {len(broken)} of the files under {store.folder / 'cases'} are torn or edited "
             f"and do not count, first {broken[0].name}. The same run computes them anew.",
             highlight=False,
             soft_wrap=True,
         )
-    if not (records := list(store.records())):
+    if not records:
         raise BadData(
             f"No records under {store.folder / 'cases'}. Run an attack first, such as "
             "`privbench run --attack pe_ls --model vit_vanilla`, or name another --out."

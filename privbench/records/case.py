@@ -1,15 +1,12 @@
 """Case and Record: one cell of the grid, and what came of it."""
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 from privbench.component import Part
+from privbench.records.sealed import SealedCase, SealedRecord
 
-SCHEMA = 1
 UNDEFENDED = "none"
 """Name of the defense on the update that leaves it as it is."""
 
@@ -21,9 +18,12 @@ Scores = Mapping[str, list[float | None]]
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(SealedCase):
     """One private batch, one victim, one attack, one threat model."""
 
+    PARTS: ClassVar[tuple[str, ...]] = ("attack", "model", "dataset", "defense")
+    TUPLES: ClassVar[tuple[str, ...]] = ("images",)
+    OPTIONAL: ClassVar[tuple[str, ...]] = ("nested",)
     model: Part
     control: str | None
     """Label of the undefended victim."""
@@ -38,15 +38,15 @@ class Case:
     threat: Mapping[str, Any]
     seed: int
 
-    @cached_property
-    def key(self) -> str:
-        """Content hash of all that decides the answer; labels decide nothing."""
-        content: dict[str, Any] = asdict(self) | {"schema": SCHEMA}
-        del content["control"]
-        for part in (content["model"], content["attack"], content["dataset"], *content["defense"]):
-            del part["label"]
-        text = json.dumps(content, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()
+    nested: Mapping[str, int] = field(default_factory=dict)
+    """Versions, by name, of the attacks that the attack runs inside; records of an earlier time
+    do not hold them, and count as older."""
+
+    @property
+    def age(self) -> tuple[tuple[int, int], ...]:
+        """Versions and numbers of settings, nested attacks right after the attack itself."""
+        attack, *others = super().age
+        return attack, (len(self.nested), sum(self.nested.values())), *others
 
     @property
     def defended(self) -> str:
@@ -68,9 +68,12 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Record:
+class Record(SealedRecord[Case]):
     """What came of a case; everything a table shows is computed from this."""
 
+    CASE: ClassVar[type[SealedCase]] = Case
+    TUPLES: ClassVar[tuple[str, ...]] = ("warnings", "masked")
+    INDENT: ClassVar[int | None] = 1
     case: Case
     status: Status
     error: str | None = None
@@ -94,61 +97,5 @@ class Record:
     """The member whose answer was handed in, by the attack's own objective."""
     warnings: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        """Return text that `from_json` reads; NaN and infinity become null."""
-        content = seal(finite({"key": self.case.key} | asdict(self)))
-        return json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> "Record":
-        """Read what `to_json` wrote; anything else raises ValueError, KeyError or TypeError."""
-        content = unseal(text)
-        key = content.pop("key")
-        case = content.pop("case")
-        for name in ("model", "attack", "dataset"):
-            case[name] = Part(**case[name])
-        case["defense"] = tuple(Part(**part) for part in case["defense"])
-        case["images"] = tuple(case["images"])
-        content["warnings"] = tuple(content["warnings"])
-        if content["masked"] is not None:
-            content["masked"] = tuple(content["masked"])
-        record = cls(case=Case(**case), **content)
-        if record.case.key != key:
-            raise ValueError("a record whose key does not fit its content")
-        return record
-
-
-def seal(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record's content with its schema and the sha256 of it all."""
-    sealed = {"schema": SCHEMA, **content}
-    return sealed | {"sha256": _digest(sealed)}
-
-
-def unseal(text: str) -> dict[str, Any]:
-    """Return what was sealed; raises ValueError, KeyError or TypeError on anything else."""
-    content = json.loads(text)
-    if not isinstance(content, dict) or content.pop("schema") != SCHEMA:
-        raise ValueError("a record of another schema")
-    if content.pop("sha256") != _digest({"schema": SCHEMA} | content):
-        raise ValueError("a record that somebody edited")
-    return content
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def finite(value: Any) -> Any:
-    """Return what JSON can hold; NaN and infinity become None."""
-    if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else None
-    if isinstance(value, Mapping):
-        return {str(key): finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [
-            finite(one) for one in (sorted(value) if isinstance(value, set | frozenset) else value)
-        ]
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    return str(value)
+    answers_sha256: str = ""
+    """Of the file of lossless answers beside the record; empty where there is none."""

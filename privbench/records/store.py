@@ -1,12 +1,17 @@
-"""One atomic JSON per case, its images beside it."""
+"""One atomic JSON per case; of an attack, its pictures and lossless answers beside it."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
 from uuid import uuid4
 
 from privbench.errors import Unwritable
 from privbench.records.case import Case, Record
+from privbench.records.sealed import SealedCase, SealedRecord
+
+C = TypeVar("C", bound=SealedCase)
+R = TypeVar("R", bound=SealedRecord[Any])
 
 
 def write(path: Path, content: bytes) -> None:
@@ -30,51 +35,76 @@ def write(path: Path, content: bytes) -> None:
         ) from None
 
 
-class Store:
-    """The records under a results folder."""
+class RecordStore(Generic[C, R]):
+    """Records of one kind under a results folder."""
+
+    PLACE: ClassVar[str]
+    """Name of the folder that holds them."""
+    RECORD: ClassVar[type[SealedRecord[Any]]]
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def path(self, case: Case, suffix: str = ".json") -> Path:
-        """Place of a case's record, or of the picture beside it."""
+    def path(self, case: C, suffix: str = ".json") -> Path:
+        """Place of a case's record, or of what lies beside it."""
         key = case.key
-        return self.folder / "cases" / key[:2] / f"{key}{suffix}"
+        return self.folder / self.PLACE / key[:2] / f"{key}{suffix}"
 
     def check_writable(self) -> None:
         """Fail now rather than after the first case (Unwritable)."""
-        probe = self.folder / "cases" / ".writable"
+        probe = self.folder / self.PLACE / ".writable"
         write(probe, b"")
         probe.unlink(missing_ok=True)
 
-    def get(self, case: Case) -> Record | None:
+    def get(self, case: C) -> R | None:
         """Return the record of a case, if there is a whole one."""
-        return read(self.path(case))
+        return self._read(self.path(case))
 
-    def put(self, record: Record, picture: bytes | None = None) -> None:
-        """Write the picture, then the record: a record is never without its picture."""
-        if picture is not None:
-            write(self.path(record.case, ".png"), picture)
+    def put(self, record: R) -> None:
+        """Replace a record atomically; raises Unwritable."""
         write(self.path(record.case), record.to_json().encode())
 
-    def records(self) -> Iterator[Record]:
+    def survey(self) -> tuple[list[R], list[Path]]:
+        """Return all whole records, and the files that are torn, foreign or edited.
+
+        The order depends on their content alone.
+        """
+        read = {path: self._read(path) for path in self._files()}
+        whole = [record for record in read.values() if record is not None]
+        return whole, [path for path, record in read.items() if record is None]
+
+    def records(self) -> Iterator[R]:
         """All whole records, in an order that depends on their content alone."""
-        for path in self._files():
-            if (record := read(path)) is not None:
-                yield record
+        yield from self.survey()[0]
 
     def broken(self) -> list[Path]:
         """Files that ought to be records but are torn, foreign or edited."""
-        return [path for path in self._files() if read(path) is None]
+        return self.survey()[1]
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("cases/*/*.json"))
+        return sorted(self.folder.glob(f"{self.PLACE}/*/*.json"))
+
+    def _read(self, path: Path) -> R | None:
+        """Read a record; None if there is none, or the file is not what its name says."""
+        try:
+            record = self.RECORD.from_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return record if record.case.key == path.stem else None  # type: ignore[return-value]
 
 
-def read(path: Path) -> Record | None:
-    """Read a record; None if there is none, or the file is not the one that its name says."""
-    try:
-        record = Record.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return record if record.case.key == path.stem else None
+class Store(RecordStore[Case, Record]):
+    """The records of attacks under a results folder."""
+
+    PLACE: ClassVar[str] = "cases"
+    RECORD: ClassVar[type[SealedRecord[Any]]] = Record
+
+    def put(
+        self, record: Record, picture: bytes | None = None, answers: bytes | None = None
+    ) -> None:
+        """Write what lies beside a record, then the record: it is never without its picture."""
+        if picture is not None:
+            write(self.path(record.case, ".png"), picture)
+        if answers is not None:
+            write(self.path(record.case, ".npz"), answers)
+        write(self.path(record.case), record.to_json().encode())

@@ -1,16 +1,12 @@
 """UtilityCase and UtilityRecord: one evaluation of one victim, and what came of it."""
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from privbench.component import Part
-from privbench.records.case import SCHEMA, finite, seal, unseal
-from privbench.records.store import write
+from privbench.records.sealed import SealedCase, SealedRecord
+from privbench.records.store import RecordStore
 
 DIGITS = 6
 TESTS = {"corruption", "pictures", "side"}
@@ -18,9 +14,10 @@ TESTS = {"corruption", "pictures", "side"}
 
 
 @dataclass(frozen=True)
-class UtilityCase:
+class UtilityCase(SealedCase):
     """One pass of one evaluation over one set of pictures."""
 
+    PARTS: ClassVar[tuple[str, ...]] = ("evaluation", "model", "dataset")
     model: Part
     control: str | None
     """Label of the undefended victim."""
@@ -39,77 +36,30 @@ class UtilityCase:
         """Whether it belongs in the table of robustness rather than in that of accuracy."""
         return bool(TESTS & self.condition.keys())
 
-    @cached_property
-    def key(self) -> str:
-        """Content hash of all that decides the answer; labels decide nothing."""
-        content: dict[str, Any] = asdict(self) | {"schema": SCHEMA}
-        del content["control"]
-        for part in ("model", "evaluation", "dataset"):
-            del content[part]["label"]
-        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-
 
 @dataclass(frozen=True)
-class UtilityRecord:
+class UtilityRecord(SealedRecord[UtilityCase]):
     """Numbers for every picture, by column of the table; None where one does not count."""
 
+    CASE: ClassVar[type[SealedCase]] = UtilityCase
     case: UtilityCase
     values: Mapping[str, list[float | None]]
     seconds: float
     environment: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
-    def to_json(self) -> str:
-        """Return text that `from_json` reads, each number to six significant digits."""
-        content = finite({"key": self.case.key} | asdict(self))
+    def content(self) -> dict[str, Any]:
+        """Return what JSON can hold of the record, each number to six significant digits."""
+        content = super().content()
         content["values"] = {
             name: [None if v is None else float(f"{v:.{DIGITS}g}") for v in values]
             for name, values in content["values"].items()
         }
-        return json.dumps(seal(content), sort_keys=True, allow_nan=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> "UtilityRecord":
-        """Read what `to_json` wrote; anything else raises ValueError, KeyError or TypeError."""
-        content = unseal(text)
-        key, case = content.pop("key"), content.pop("case")
-        for name in ("model", "evaluation", "dataset"):
-            case[name] = Part(**case[name])
-        content["warnings"] = tuple(content.get("warnings", ()))
-        record = cls(case=UtilityCase(**case), **content)
-        if record.case.key != key:
-            raise ValueError("a record whose key does not fit its content")
-        return record
+        return content
 
 
-class UtilityStore:
-    """The utility records under a results folder, one atomic JSON file each."""
+class UtilityStore(RecordStore[UtilityCase, UtilityRecord]):
+    """The utility records under a results folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def path(self, case: UtilityCase) -> Path:
-        """Place of a record."""
-        return self.folder / "utility" / case.key[:2] / f"{case.key}.json"
-
-    def get(self, case: UtilityCase) -> UtilityRecord | None:
-        """Return the record of a case, if there is a whole one."""
-        return _read(self.path(case))
-
-    def put(self, record: UtilityRecord) -> None:
-        """Replace a record atomically; raises Unwritable."""
-        write(self.path(record.case), record.to_json().encode())
-
-    def records(self) -> Iterator[UtilityRecord]:
-        """All whole records, in an order that depends on their content alone."""
-        for path in sorted(self.folder.glob("utility/*/*.json")):
-            if (record := _read(path)) is not None:
-                yield record
-
-
-def _read(path: Path) -> UtilityRecord | None:
-    try:
-        record = UtilityRecord.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return record if record.case.key == path.stem else None
+    PLACE: ClassVar[str] = "utility"
+    RECORD: ClassVar[type[SealedRecord[Any]]] = UtilityRecord

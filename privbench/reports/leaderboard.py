@@ -8,8 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from privbench.errors import BadData
 from privbench.records.case import UNDEFENDED, Record, Scores
-from privbench.reports.stats import mean_interval
+from privbench.records.sealed import newest
+from privbench.reports.stats import mean_intervals
 
 KEYS = ("model", "weights", "weights_sha256", "defense", "attack", "dataset", "threat", "seed")
 DIGITS = 6
@@ -32,7 +34,9 @@ def leaderboard(records: Iterable[Record], beside: Iterable[Record] = ()) -> pd.
     among records and among those beside them, and count on the same pictures only.
     """
     groups = _groups(records)
+    refuse_mixed(chain(*groups.values()))
     rows = [dict(zip(KEYS, key, strict=True)) | _row(group) for key, group in groups.items()]
+    _add_intervals(rows, groups)
     controls: dict[Key, list[Record]] = defaultdict(list)
     for key, group in _groups([*chain(*groups.values()), *beside]).items():
         controls[_alike(key)] += _done(group)
@@ -57,7 +61,7 @@ def _groups(records: Iterable[Record]) -> dict[Key, list[Record]]:
     unique = {record.case.key: record for record in records}
     for record in sorted(unique.values(), key=lambda record: (record.case.images, record.case.key)):
         groups[_key(record)].append(record)
-    return {key: _newest(groups[key]) for key in sorted(groups)}
+    return {key: newest(groups[key]) for key in sorted(groups)}
 
 
 def _done(group: list[Record]) -> list[Record]:
@@ -78,21 +82,6 @@ def _key(record: Record) -> Key:
     )
 
 
-def _newest(group: list[Record]) -> list[Record]:
-    """Keep the records of the newest component versions; older ones no longer count.
-
-    A component that has gained a setting is newer, too, though its old answers may stand.
-    """
-
-    def versions(record: Record) -> tuple[tuple[int, int], ...]:
-        case = record.case
-        parts = (case.attack, case.model, case.dataset, *case.defense)
-        return tuple((part.version, len(part.settings)) for part in parts)
-
-    latest = max(map(versions, group))
-    return [record for record in group if versions(record) == latest]
-
-
 def _row(group: list[Record]) -> Row:
     done = _done(group)
     row: Row = {
@@ -101,10 +90,9 @@ def _row(group: list[Record]) -> Row:
         "refused": _images(group, "refused"),
     }
     for name, facts in _metrics(done).items():
-        values = _values((record.scores for record in done), name)
-        row[name], row[f"{name}_lo"], row[f"{name}_hi"] = mean_interval(values)
         row[f"{name}_floor"] = _mean(_values((record.floor for record in done), name))
         if facts["cap"] is not None:
+            values = _values((record.scores for record in done), name)
             row[f"{name}_exact"] = sum(value >= facts["cap"] for value in values)
         if any(record.members for record in done):
             row[f"{name}_oracle"] = _mean(_best(done, name, facts["higher_is_better"]))
@@ -120,6 +108,33 @@ def _row(group: list[Record]) -> Row:
     ]
     row["notes"] = " | ".join(dict.fromkeys(notes))
     return row
+
+
+def _add_intervals(rows: list[Row], groups: Mapping[Key, list[Record]]) -> None:
+    """Add mean and interval of every metric, all of the table at once."""
+    places: list[tuple[Row, str]] = []
+    columns: list[list[float]] = []
+    for row, group in zip(rows, groups.values(), strict=True):
+        done = _done(group)
+        for name in _metrics(done):
+            places.append((row, name))
+            columns.append(_values((record.scores for record in done), name))
+    for (row, name), interval in zip(places, mean_intervals(columns), strict=True):
+        row[name], row[f"{name}_lo"], row[f"{name}_hi"] = interval
+
+
+def refuse_mixed(records: Iterable[Record]) -> None:
+    """Raise BadData where one metric comes in two versions, which no table may mix."""
+    known: dict[str, tuple[Any, Any]] = {}
+    for record in records:
+        for name, facts in record.metrics.items():
+            version = (facts.get("version"), facts.get("weights_sha256", ""))
+            if known.setdefault(name, version) != version:
+                raise BadData(
+                    f"The records hold metric '{name}' in more than one version, and a table must "
+                    "not mix them. Bring all to the newest with `privbench rescore`, with the same "
+                    "--out."
+                )
 
 
 def _images(group: list[Record], status: str) -> int:

@@ -6,6 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 10_000
+BATCH = 1000
+"""Resamples drawn at once; the draws depend on it."""
+COLUMNS = 256
+"""Columns whose resamples are in memory at once: 20 MB."""
+MOST_KEPT = 100_000
+"""Intervals that are remembered; tables of one run repeat most of theirs."""
+_INTERVALS: dict[bytes, tuple[float, float]] = {}
 
 
 def share_interval(count: int, n: int) -> tuple[float, float, float]:
@@ -27,20 +34,50 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
 
     Seeded by nothing but a constant: the same values give the same interval.
     """
-    array = np.asarray(values, dtype=float)
-    if len(array) < 2:
-        return float(array.mean()) if len(array) else float("nan"), float("nan"), float("nan")
-    from scipy.stats import bootstrap
+    return mean_intervals([values])[0]
 
-    found = bootstrap(
-        (array,),
-        np.mean,
-        n_resamples=RESAMPLES,
-        batch=1000,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return float(array.mean()), float(found.low), float(found.high)
+
+def mean_intervals(columns: Sequence[Sequence[float]]) -> list[tuple[float, float, float]]:
+    """Return `mean_interval` of many columns; those of one length share their resamples."""
+    arrays = [np.asarray(values, dtype=float) for values in columns]
+    wanted = {one.tobytes(): one for one in arrays if len(one) > 1}
+    lengths: dict[int, list[bytes]] = {}
+    for content, one in wanted.items():
+        if content not in _INTERVALS:
+            lengths.setdefault(len(one), []).append(content)
+    for contents in lengths.values():
+        for start in range(0, len(contents), COLUMNS):
+            part = contents[start : start + COLUMNS]
+            ends = _percentiles(np.stack([wanted[content] for content in part], axis=1))
+            _INTERVALS.update(zip(part, ends, strict=True))
+    found = [
+        (float(one.mean()), *_INTERVALS[one.tobytes()]) if len(one) > 1 else _of_few(one)
+        for one in arrays
+    ]
+    if len(_INTERVALS) > MOST_KEPT:
+        _INTERVALS.clear()
+    return found
+
+
+def _of_few(array: NDArray[np.float64]) -> tuple[float, float, float]:
+    return float(array.mean()) if len(array) else float("nan"), float("nan"), float("nan")
+
+
+def _percentiles(values: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """Return both ends for each column of shape (n, k); the draws depend on n alone.
+
+    They are those of scipy.stats.bootstrap with the same generator and batches of a thousand. A
+    resample's mean is how often each value was drawn, times the value, over n.
+    """
+    n, rng = len(values), np.random.default_rng(0)
+    rows = np.arange(BATCH)[:, None] * n
+    means = []
+    for _ in range(RESAMPLES // BATCH):
+        drawn = rng.integers(0, n, (BATCH, n))
+        counts = np.bincount((rows + drawn).ravel(), minlength=BATCH * n).reshape(BATCH, n)
+        means.append(counts.astype(float) @ values / n)
+    ends = np.percentile(np.concatenate(means), (2.5, 97.5), axis=0)
+    return [(float(low), float(high)) for low, high in ends.T]
 
 
 def with_intervals(

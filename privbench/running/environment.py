@@ -39,13 +39,21 @@ def lanes(where: torch.device, numbers_per_layer: int, wish: int | None) -> Iter
     at 32 px). Larger cases, and all on an accelerator, run one by one.
     """
     cores = torch.get_num_threads()
-    small = where.type == "cpu" and numbers_per_layer < WORTH_SHARING
-    count = wish or (cores if small else 1)
-    torch.set_num_threads(1 if small else max(1, cores // count))
+    count, threads = shares(where, numbers_per_layer, wish, cores)
+    torch.set_num_threads(threads)
     try:
         yield count
     finally:
         torch.set_num_threads(cores)
+
+
+def shares(
+    where: torch.device, numbers_per_layer: int, wish: int | None, cores: int
+) -> tuple[int, int]:
+    """Return how many cases run at once, and how many cores each of them has."""
+    small = where.type == "cpu" and numbers_per_layer < WORTH_SHARING
+    count = wish or (cores if small else 1)
+    return count, 1 if small else max(1, cores // count)
 
 
 def revision() -> str:

@@ -1,15 +1,12 @@
 """A suite becomes jobs: every name and setting is checked before anything runs."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Int
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor
 
 from privbench.attack import Attack, check
 from privbench.component import Component, Part, complaint, find, label, make
@@ -17,9 +14,11 @@ from privbench.dataset import Dataset, fingerprint
 from privbench.defense import Defense
 from privbench.errors import BadSetting, NotGranted, UnknownName
 from privbench.records.case import Case
+from privbench.running.jobs import Job, Recipe
 from privbench.running.suite import Entry, Suite, distribute
-from privbench.threat import Images, ThreatModel
-from privbench.victims.load import VARIANTS, Victim, known_settings, load
+from privbench.running.victims import Victims
+from privbench.threat import ThreatModel
+from privbench.victims.load import VARIANTS, Victim, known_settings
 from privbench.victims.preset import Preset, model_preset, own_label
 
 C = TypeVar("C", bound=Component)
@@ -28,24 +27,12 @@ OF_STEPS = ("local_rate", "momentum")
 Shelved = tuple[Part, C]
 
 
-@dataclass(frozen=True)
-class Job:
-    """A case and all that it takes to run it."""
+def plan(suite: Suite, device: torch.device, victims: Victims | None = None) -> list[Job]:
+    """Return jobs in running order; a suite in which no attack may run is the user's error.
 
-    case: Case
-    cell: int
-    """Jobs of one cell have one victim and follow each other."""
-    attack: Attack
-    threat: ThreatModel
-    images: Images
-    labels: Int[Tensor, " b"]
-    victim: Callable[[], Victim]
-    refusal: str | None
-    """Why the attack cannot run here, or None."""
-
-
-def plan(suite: Suite, device: torch.device) -> list[Job]:
-    """Return jobs in running order; a suite in which no attack may run is the user's error."""
+    Victims are built to learn their weights' digest, and stay in the cache for the run.
+    """
+    cache = victims or Victims(device)
     sections = suite.settings
     attacks = _shelved(Attack, "attack", suite.attack, sections["attack"])
     stacks = _stacks(suite.defense, sections["defense"])
@@ -53,78 +40,85 @@ def plan(suite: Suite, device: torch.device) -> list[Job]:
     presets = {entry.name: model_preset(entry.name) for entry in suite.model}
     known = {name: known_settings(preset) for name, preset in presets.items()}
     changes = distribute("model", sections["model"], known)
-    cells = [
-        (entry.name, changes[entry.name] | dict(entry.settings), stack)
-        for entry in suite.model
-        for stack in stacks
-    ]
-
-    @lru_cache(maxsize=2)  # victims are large; jobs of one follow each other
-    def victim(cell: int) -> Victim:
-        name, changed, stack = cells[cell]
-        return load(name, changed, tuple(d for _, d in stack), suite.weights, device)
-
     jobs: dict[str, Job] = {}
-    for number, (name, changed, stack) in enumerate(cells):
-        dataset = suite.dataset or presets[name].dataset
-        shelf = open_dataset(dataset, sections["dataset"], suite.data_root)
-        subject = _Subject(
-            model_part(name, changed, victim(number)),
-            control_of(presets[name], changed),
-            tuple(part for part, _ in stack),
-            victim(number),
-        )
-        for case, attack, images, labels in _cases(suite, subject, attacks, shelf, threat):
-            refusal = _refusal(attack, case.attack.name, threat, victim(number))
-            job = Job(
-                case, number, attack, threat, images, labels, partial(victim, number), refusal
-            )
-            jobs.setdefault(case.key, job)
+    pictures = _Pictures(suite, sections["dataset"], cache)
+    for entry in suite.model:
+        changed = changes[entry.name] | dict(entry.settings)
+        for stack in stacks:
+            parts = tuple(part for part, _ in stack)
+            recipe = Recipe(entry.name, changed, parts, suite.weights)
+            for job in _jobs(suite, presets[entry.name], recipe, attacks, threat, pictures):
+                jobs.setdefault(job.case.key, job)
     found = list(jobs.values())
     if all(job.refusal for job in found):
         raise NotGranted(found[0].refusal)
     return found
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """What is attacked, as its cases name it."""
+class _Pictures:
+    """Digests of the batches, each computed once."""
 
-    model: Part
-    control: str | None
-    defense: tuple[Part, ...]
-    victim: Victim
+    def __init__(self, suite: Suite, settings: Mapping[str, Any], victims: Victims) -> None:
+        self.suite, self.settings, self.victims = suite, settings, victims
+        self.opened: dict[str, Shelved[Dataset]] = {}
+        self.digests: dict[tuple[Any, ...], str] = {}
+
+    def dataset(self, name: str) -> Shelved[Dataset]:
+        """Return a data set and how records name it."""
+        if name not in self.opened:
+            self.opened[name] = open_dataset(name, self.settings, self.suite.data_root)
+        return self.opened[name]
+
+    def digest(self, name: str, chosen: tuple[int, ...], side: int, classes: int) -> str:
+        """Return the digest of a batch as a victim of this size is shown it."""
+        key = (name, chosen, side, classes)
+        if key not in self.digests:
+            self.digests[key] = fingerprint(*self.dataset(name)[1].load(chosen, side, classes))
+        return self.digests[key]
 
 
-def _cases(
+def _jobs(
     suite: Suite,
-    subject: _Subject,
+    preset: Preset,
+    recipe: Recipe,
     attacks: Sequence[Shelved[Attack]],
-    shelf: Shelved[Dataset],
     threat: ThreatModel,
-) -> Iterator[tuple[Case, Attack, Images, Int[Tensor, " b"]]]:
+    pictures: _Pictures,
+) -> Iterator[Job]:
     """Every attack on a batch, then the next batch: a run that is cut short is balanced."""
-    vit = subject.victim.model.vit
-    size = suite.batch_size
+    victim = pictures.victims.get(recipe)
+    vit, size = victim.model.vit, suite.batch_size
+    name = suite.dataset or preset.dataset
+    model = model_part(recipe.model, recipe.settings, victim)
+    refusals = {part.label: _refusal(one, part.name, threat, victim) for part, one in attacks}
+    nested = {part.label: nested_versions(one) for part, one in attacks}
     for start in range(0, len(suite.indices), size):
         chosen = tuple(suite.indices[start : start + size])
-        images, labels = shelf[1].load(chosen, vit.side, vit.classes)
-        digest = fingerprint(images, labels)
-        for part, attack in attacks:
+        for part, _ in attacks:
             case = Case(
-                model=subject.model,
-                control=subject.control,
-                weights=subject.victim.weights,
-                weights_sha256=subject.victim.weights_sha256,
-                defense=subject.defense,
+                model=model,
+                control=control_of(preset, recipe.settings),
+                weights=victim.weights,
+                weights_sha256=victim.weights_sha256,
+                defense=recipe.defenses,
                 attack=part,
-                dataset=shelf[0],
+                dataset=pictures.dataset(name)[0],
                 images=chosen,
-                images_sha256=digest,
+                images_sha256=pictures.digest(name, chosen, vit.side, vit.classes),
                 threat=threat_facts(threat),
                 seed=suite.seed,
+                nested=nested[part.label],
             )
-            yield case, attack, images, labels
+            yield Job(case, recipe, threat, suite.data_root, refusals[part.label])
+
+
+def nested_versions(attack: Attack) -> dict[str, int]:
+    """Return versions, by name, of the attacks that an attack runs inside, at any depth."""
+    found: dict[str, int] = {}
+    for name in attack.nested():
+        found[name] = find(Attack, name).version
+        found |= nested_versions(make(Attack, name, {}))
+    return dict(sorted(found.items()))
 
 
 def threat_facts(threat: ThreatModel) -> dict[str, Any]:

@@ -5,13 +5,14 @@ unknown classes. Every figure is named by its task, so two tasks never share a c
 means not measured.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from privbench.records.sealed import newest_of_each
 from privbench.records.utility import UtilityRecord
 from privbench.reports.stats import mean_interval, share_interval
 from privbench.utility.calibration import calibration
@@ -98,7 +99,9 @@ def tasks(records: Iterable[UtilityRecord]) -> dict[Who, list[Task]]:
     Cells of corruptions are of one number of pictures; of other passes the largest counts.
     """
     groups: dict[Who, dict[str, dict[Rank, dict[str, UtilityRecord]]]] = {}
-    for one in sorted(records, key=lambda one: (one.case.n, one.case.key)):
+    for one in sorted(
+        newest_of_each(records, _question), key=lambda one: (one.case.n, one.case.key)
+    ):
         case = one.case
         scheme = str(case.model.settings.get("scheme", ""))
         who = (case.model.label, case.weights, case.weights_sha256[:12], scheme)
@@ -111,6 +114,13 @@ def tasks(records: Iterable[UtilityRecord]) -> dict[Who, list[Task]]:
             best = max(ranked, key=lambda rank: (rank[0], len(ranked[rank]), *rank[1:]))
             found.setdefault(who, []).append(Task(name, list(ranked[best].values())))
     return found
+
+
+def _question(record: UtilityRecord) -> Hashable:
+    """Return what a newer record of the same would answer again."""
+    case = record.case
+    asked = (case.evaluation.label, str(sorted(case.condition.items())), case.dataset.label)
+    return (case.model.label, case.weights, case.weights_sha256, *asked, case.n, case.seed)
 
 
 def _row(who: Who, found: Mapping[Who, list[Task]]) -> Row:

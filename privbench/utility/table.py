@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from privbench.records.sealed import newest_of_each
 from privbench.records.utility import UtilityRecord
 from privbench.reports.stats import mean_interval, share_interval
 
@@ -52,17 +53,12 @@ def _key(record: UtilityRecord) -> Key:
 
 
 def _newest(group: list[UtilityRecord]) -> dict[str, list[float | None]]:
-    """Columns of all records, those of an evaluation's newest version only."""
-    latest: dict[str, int] = defaultdict(int)
-    for record in group:
-        part = record.case.evaluation
-        latest[part.label] = max(latest[part.label], part.version)
+    """Columns of all records, those of the newest component versions only."""
     found: dict[str, list[float | None]] = {}
-    for record in group:
+    for record in newest_of_each(group, lambda one: one.case.evaluation.label):
         part = record.case.evaluation
-        if part.version == latest[part.label]:
-            changed = part.label.removeprefix(part.name)  # tells the same columns apart
-            found |= {f"{name}{changed}": values for name, values in record.values.items()}
+        changed = part.label.removeprefix(part.name)  # tells the same columns apart
+        found |= {f"{name}{changed}": values for name, values in record.values.items()}
     return found
 
 

@@ -13,8 +13,10 @@ from privbench.reports.leaderboard import leaderboard
 from privbench.running.client import share
 from privbench.running.listener import Listener
 from privbench.running.plan import plan
-from privbench.running.runner import _align, run
+from privbench.running.runner import run
+from privbench.running.scoring import aligned
 from privbench.running.suite import Suite
+from privbench.running.victims import Victims
 from privbench.seeds import generator
 from privbench.threat import ThreatModel
 from privbench.vit import ViT
@@ -31,7 +33,7 @@ def caught(name, subject, batch, pictures, **settings):
     threat = ThreatModel(batch_size=batch, server="malicious")
     seen, secret = share(replace(subject, model=sent), images, labels, threat, (0,))
     answer = attack.reconstruct(seen, generator("a"), quiet)
-    images = answer.images[_align(answer.images, secret.images)]
+    images = aligned(answer.images, secret.images)
     found = [psnr(one, truth) for one, truth in zip(images, secret.images, strict=True)]
     return found, answer
 
@@ -183,7 +185,12 @@ def test_malicious_servers_have_rows_of_their_own(tmp_path):
     for server in ("honest", "malicious"):
         options = {"attack": "pe_ls", "model": "vit_vanilla", "weights": "init", "images": 1}
         settings = [f"threat.server={server}", "model.depth=2"]
-        run(plan(Suite.build(options | {"set": settings}, None), CPU), store, Listener())
+        run(
+            plan(Suite.build(options | {"set": settings}, None), CPU),
+            store,
+            Listener(),
+            Victims(CPU),
+        )
     table = leaderboard(store.records())
     assert sorted(table["threat"]) == [
         "knows nothing, batch 1",

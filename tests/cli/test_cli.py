@@ -297,7 +297,7 @@ def test_ctrl_c_says_how_to_go_on(call, tmp_path, monkeypatch):
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("privbench.running.runner.Bench.attempt", interrupt)
+    monkeypatch.setattr("privbench.running.executors.threads.run_together", interrupt)
     mean = ("run", "--attack", "mean", "--model", "vit_vanilla", *TINY)
     code, _, err = call(*mean, "--out", tmp_path)
     assert code == 130

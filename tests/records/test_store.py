@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from privbench.errors import Unwritable
 from privbench.records.case import Record
+from privbench.records.sealed import seal
 from privbench.records.store import Store, write
 from tests.commands import contents
 from tests.sample_records import case, done, lost, part
@@ -224,3 +225,30 @@ def test_a_failed_record_keeps_its_error(tmp_path):
     [found] = Store(tmp_path).records()
     assert found.error == "ValueError: [/x] ünd\n'\""
     assert found.status == "failed"
+
+
+def test_a_record_of_an_earlier_time_is_read(tmp_path):
+    content = json.loads(done().to_json())
+    del content["sha256"], content["schema"], content["answers_sha256"], content["case"]["nested"]
+    path = Store(tmp_path).path(done().case)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(seal(content), indent=1, sort_keys=True))
+    assert list(Store(tmp_path).records()) == [done()]
+
+
+@settings(max_examples=40, deadline=None)
+@given(text=st.text())
+def test_the_digest_of_the_text_is_that_of_the_content(text):
+    record = done_with(text)
+    assert Record.from_json(record.to_json()) == record
+    compact = json.dumps(json.loads(record.to_json()))
+    assert Record.from_json(compact) == record, "however it is laid out"
+
+
+def done_with(text):
+    return replace(done(), warnings=(text, '\n "sha256": "' + "0" * 64 + '",'), choice=text)
+
+
+def test_nested_attacks_decide_the_answer_where_there_are_any():
+    assert replace(case(), nested={"pe_ls": 2}).key != case().key
+    assert replace(case(), nested={}).key == case().key

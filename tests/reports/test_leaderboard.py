@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import bootstrap
 
 from privbench.cli.options import console
 from privbench.cli.tables import board, notes
 from privbench.component import Part
+from privbench.errors import BadData
 from privbench.reports.leaderboard import leaderboard, to_csv
-from privbench.reports.stats import mean_interval
+from privbench.reports.stats import mean_interval, mean_intervals
 from tests.sample_records import done, lost, part
 
 SCORES = [31.0, 12.5, 100.0, 18.25, 9.0, 44.5]
@@ -238,3 +240,38 @@ def test_a_log_has_room_for_every_name_of_the_first_leaderboard(capsys):
     lines = capsys.readouterr().out.splitlines()
     for model, defense in zip(table["model"], table["defense"], strict=True):
         assert any(line.split()[:2] == [model, defense] for line in lines)
+
+
+def test_versions_of_a_metric_are_not_mixed():
+    old, new = images([10.0]), images([20.0], attack="dlg")
+    other = {"psnr": {**new[0].metrics["psnr"], "version": 2}}
+    with pytest.raises(BadData, match="privbench rescore"):
+        leaderboard([*old, replace(new[0], metrics=other)])
+
+
+def test_records_without_nested_versions_are_older_than_those_with_them():
+    old, new = images([90.0, 80.0]), images([10.0])
+    new = [replace(one, case=replace(one.case, nested={"pe_ls": 1})) for one in new]
+    row = only(old + new)
+    assert (row["n"], row["psnr"]) == (1, 10.0)
+
+
+@pytest.mark.parametrize("n", [2, 8, 33])
+def test_intervals_are_those_of_scipy_with_the_same_draws(n):
+    values = np.random.default_rng(n).uniform(0, 60, n)
+    found = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=10_000,
+        batch=1000,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    expected = (values.mean(), found.low, found.high)
+    assert mean_interval(values.tolist()) == pytest.approx(expected, rel=1e-12)
+
+
+def test_intervals_of_many_columns_are_those_of_each():
+    columns = [SCORES, [], [3.0], SCORES[::-1], SCORES, [1.0, 2.0]]
+    for one, together in zip(columns, mean_intervals(columns), strict=True):
+        assert together == pytest.approx(mean_interval(one), nan_ok=True, rel=1e-12)

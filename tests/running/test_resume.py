@@ -173,7 +173,7 @@ from privbench.records.store import Store
 from privbench.running.suite import Suite
 
 torch.set_num_threads(1)
-SLEEP, SYNC = 0.02, 0.006  # added to each attack, and to each of the two files of a case
+SLEEP, SYNC = 0.02, 0.006  # added to each attack, and to each of the three files of a case
 folder, calm = Path(sys.argv[1]), Path(sys.argv[2])
 dice = random.Random(5)
 suite = Suite.build(
@@ -209,7 +209,7 @@ def start():
 execute(Suite.build({"attack": "mean", "model": "vit_vanilla"}), Store(calm / "warm"), "cpu")
 begun = time.monotonic()
 execute(suite, Store(calm), "cpu")
-case = (time.monotonic() - begun) / 40 + SLEEP + 2 * SYNC
+case = (time.monotonic() - begun) / 40 + SLEEP + 3 * SYNC
 slow(MeanColor), slow(PositionLeastSquares)
 os.fsync = sync
 for kill in range(20):

@@ -11,11 +11,13 @@ from privbench.attacks._matching.engine import Matching
 from privbench.attacks.mean import MeanColor
 from privbench.errors import Unwritable
 from privbench.records.store import Store
+from privbench.running.attempt import run_case, run_together
 from privbench.running.environment import lanes
+from privbench.running.executor import crowds
 from privbench.running.listener import Listener
 from privbench.running.plan import plan
-from privbench.running.runner import Bench, _crowds
 from privbench.running.suite import Suite
+from privbench.running.victims import Victims
 
 CPU = torch.device("cpu")
 
@@ -66,7 +68,7 @@ def test_a_failing_write_ends_the_attacks_in_flight(tmp_path, monkeypatch):
                 time.sleep(0.01)
         return reconstruct(self, seen, rng, tick)
 
-    def full(self, record, picture=None):
+    def full(self, record, picture=None, answers=None):
         raise Unwritable("the disk is full")
 
     monkeypatch.setattr(MeanColor, "reconstruct", endless)
@@ -112,25 +114,26 @@ def test_an_accelerator_runs_one_case_at_a_time():
         assert count == 1
 
 
-def bench(folder, **options):
+def side_by_side(**options):
     given = {"attack": "gradinv_published", "model": "vit_mjp", "images": "3"} | options
     suite = Suite.build(given | {"set": ["model.depth=1", "attack.steps=5"]})
-    jobs = plan(suite, CPU)
-    return jobs, Bench(jobs[0].victim(), Store(folder), Listener())
+    victims = Victims(CPU)
+    return plan(suite, CPU, victims), victims
 
 
-def test_an_attack_that_can_takes_its_cases_side_by_side(tmp_path):
-    jobs, _ = bench(tmp_path, attack="mean,gradinv_published,gradinv")
-    crowds = [{job.case.attack.name for job in crowd} for crowd in _crowds(jobs)]
-    assert crowds.count({"mean"}) == 3
-    assert crowds.count({"gradinv"}) == crowds.count({"gradinv_published"}) == 1
+def test_an_attack_that_can_takes_its_cases_side_by_side():
+    jobs, _ = side_by_side(attack="mean,gradinv_published,gradinv")
+    found = [{job.case.attack.name for job in crowd} for crowd in crowds(jobs, "cuda")]
+    assert found.count({"mean"}) == 3
+    assert found.count({"gradinv"}) == found.count({"gradinv_published"}) == 1
+    assert all(len(crowd) == 1 for crowd in crowds(jobs, "cpu"))
 
 
-def test_a_case_in_company_says_so_and_is_what_it_is_alone(tmp_path):
-    jobs, together = bench(tmp_path / "together")
-    company = together.attempt(jobs)
-    for job, record in zip(jobs, company, strict=True):
-        (alone,) = bench(tmp_path / "alone")[1].attempt([job])
+def test_a_case_in_company_says_so_and_is_what_it_is_alone():
+    jobs, victims = side_by_side()
+    company = run_together(jobs, victims)
+    for job, (record, _) in zip(jobs, company, strict=True):
+        alone, _ = run_case(job, Victims(CPU))
         assert record.case.key == alone.case.key
         assert record.objective == pytest.approx(alone.objective, rel=1e-3)
         assert record.gradient_calls == alone.gradient_calls
@@ -138,8 +141,8 @@ def test_a_case_in_company_says_so_and_is_what_it_is_alone(tmp_path):
         assert "cases at once" not in alone.environment
 
 
-def test_an_error_in_company_stays_one_cases_own(tmp_path, monkeypatch):
-    jobs, subject = bench(tmp_path)
+def test_an_error_in_company_stays_one_cases_own(monkeypatch):
+    jobs, victims = side_by_side()
     many = Matching.reconstruct_many
 
     def fail(self, seen, rngs, ticks):
@@ -150,10 +153,10 @@ def test_an_error_in_company_stays_one_cases_own(tmp_path, monkeypatch):
 
     failed: list[int] = []
     monkeypatch.setattr(Matching, "reconstruct_many", fail)
-    assert [r.status for r in subject.attempt(jobs)] == ["done"] * 3
+    assert [r.status for r, _ in run_together(jobs, victims)] == ["done"] * 3
     assert failed == [3]
     failed.clear()
-    assert [r.status for r in subject.attempt(jobs[:1])] == ["failed"]
+    assert [r.status for r, _ in run_together(jobs[:1], victims)] == ["failed"]
 
 
 def test_rows_side_by_side_in_several_threads_change_no_answer(tmp_path):
