@@ -64,7 +64,9 @@ class SpanMatching(Attack):
         if search.blind:
             search = self._sweep(search, lambda done: tick(done, total, float("inf")))
         matching = Restricted(seen, search.open, search.draw)
-        best = _Best(search.a.clone(), search.found.clone(), matching.at(search.a))
+        best = _Best(
+            search.coefficients.clone(), search.found.clone(), matching.at(search.coefficients)
+        )
         for cycle in range(CYCLES):
             before = best.distance
             most, idle = 0, 0
@@ -76,24 +78,26 @@ class SpanMatching(Attack):
                 most, idle = max(most, count), 0 if count > most else idle + 1
                 if search.found.all() or idle == IDLE:
                     break
-            best = best.or_(search.a, search.found, matching.at(search.a))
-            search.snap()
-            best = best.or_(search.a, search.found, matching.at(search.a))
+            best = best.or_(search.coefficients, search.found, matching.at(search.coefficients))
+            search.project_to_8bit()
+            best = best.or_(search.coefficients, search.found, matching.at(search.coefficients))
             if best.distance < EXACT or not len(search.open.basis):
                 break
-            for a in self._completed(search, matching):
-                best = best.or_(a, search.found, matching.at(a))
-            search.a = best.a.clone()
-            search.snap()
-            best = best.or_(search.a, search.found, matching.at(search.a))
+            for coefficients in self._completed(search, matching):
+                best = best.or_(coefficients, search.found, matching.at(coefficients))
+            search.coefficients = best.coefficients.clone()
+            search.project_to_8bit()
+            best = best.or_(search.coefficients, search.found, matching.at(search.coefficients))
             if not POLISHED < best.distance < min(NEARER, before / 2):
                 break
             search.matched = True
         if best.distance > NEARER and self.polish and len(search.open.basis):
             search.forget()
-            for a in self._matched(search, matching):
+            for coefficients in self._matched(search, matching):
                 tick(total - 1, total, best.distance)
-                best = best.or_(a, torch.zeros_like(search.found), matching.at(a))
+                best = best.or_(
+                    coefficients, torch.zeros_like(search.found), matching.at(coefficients)
+                )
                 if best.distance < POLISHED:
                     break
         tick(total, total, best.distance)
@@ -116,16 +120,18 @@ class SpanMatching(Attack):
         """Yield pictures that keep what was found, fill the rest, and come nearer."""
         masked = search.open.masked
         left = (~search.found & masked).nonzero().flatten()
-        roots = search.a[search.found & masked]
+        roots = search.coefficients[search.found & masked]
         if len(left) and len(roots):
-            search.a = matching.fill(search.a, left, roots, self.polish)
-            yield search.a
+            search.coefficients = matching.fill(search.coefficients, left, roots, self.polish)
+            yield search.coefficients
         # exact patches are kept: a wrong one beside them would bend them
         every = ~search.found if search.blind else torch.ones_like(search.found)
         for free in (~search.found, every):
             if self.polish and free.any() and search.found.any():
-                search.a, _ = matching.descend(search.a, self.polish, _quiet, free)
-                yield search.a
+                search.coefficients, _ = matching.descend(
+                    search.coefficients, self.polish, _quiet, free
+                )
+                yield search.coefficients
 
     def _matched(self, search: Search, matching: Restricted) -> Iterator[Float[Tensor, "n k"]]:
         """Yield pictures by matching gradients first, and looking for roots from there."""
@@ -133,10 +139,10 @@ class SpanMatching(Attack):
         # without a position gradient the sweep was the place for roots
         for again in range(1 if search.blind else MATCHINGS):
             if again and len(left := search.refill()):
-                roots = search.a[masked & ~torch.isin(search.every, left)]
-                search.a = matching.fill(search.a, left, roots, self.polish)
-            search.a, _ = matching.descend(search.a, self.polish, _quiet)
-            yield search.a
+                roots = search.coefficients[masked & ~torch.isin(search.every, left)]
+                search.coefficients = matching.fill(search.coefficients, left, roots, self.polish)
+            search.coefficients, _ = matching.descend(search.coefficients, self.polish, _quiet)
+            yield search.coefficients
 
     def _answer(
         self,
@@ -146,7 +152,7 @@ class SpanMatching(Attack):
     ) -> Reconstruction:
         found, masked, shape = best.found, search.open.masked, search.seen.shape
         report = {
-            "open_dimensions": float(best.a.numel()),
+            "open_dimensions": float(best.coefficients.numel()),
             "found": float(found[~masked].double().mean()) if (~masked).any() else 1.0,
             "masked_found": float(found[masked].double().mean()) if masked.any() else 1.0,
             "token_evaluations": float(search.evaluations),
@@ -157,7 +163,7 @@ class SpanMatching(Attack):
         if not found.all():
             notes.append("Some patches were matched to the gradient, not found as roots.")
         return Reconstruction(
-            matching.picture(best.a).clamp(0, 1).expand(shape).clone(),
+            matching.picture(best.coefficients).clamp(0, 1).expand(shape).clone(),
             best.distance,
             matching.labels,
             matching.calls,
@@ -171,13 +177,19 @@ class SpanMatching(Attack):
 class _Best:
     """The picture whose gradient is nearest so far."""
 
-    a: Float[Tensor, "n k"]
+    coefficients: Float[Tensor, "n k"]
     found: Bool[Tensor, " n"]
     distance: float
 
-    def or_(self, a: Float[Tensor, "n k"], found: Bool[Tensor, " n"], distance: float) -> "_Best":
+    def or_(
+        self, coefficients: Float[Tensor, "n k"], found: Bool[Tensor, " n"], distance: float
+    ) -> "_Best":
         """Return this, or another one that is nearer."""
-        return self if self.distance <= distance else _Best(a.clone(), found.clone(), distance)
+        return (
+            self
+            if self.distance <= distance
+            else _Best(coefficients.clone(), found.clone(), distance)
+        )
 
 
 def _quiet(_: float) -> None:

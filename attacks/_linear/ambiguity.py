@@ -28,9 +28,9 @@ class Ambiguity:
     masked: Bool[Tensor, " n"]
     """Patches that share one unknown position embedding."""
 
-    def patches(self, a: Float[Tensor, "n k"]) -> Float[Tensor, "n p"]:
+    def patches(self, coefficients: Float[Tensor, "n k"]) -> Float[Tensor, "n p"]:
         """Patches at given coordinates."""
-        return self.origin + a @ self.basis
+        return self.origin + coefficients @ self.basis
 
     def coordinates(self, patches: Float[Tensor, "n p"]) -> Float[Tensor, "n k"]:
         """Coordinates of the nearest consistent patches; the basis is orthonormal."""

@@ -52,13 +52,13 @@ class _Energy:
     across: Tensor
     free: Bool[Tensor, "n 1"]
 
-    def slope(self, a: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+    def slope(self, coefficients: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         with torch.enable_grad():
-            a = a.detach().requires_grad_()
-            picture = join(self.open_.patches(a)[None], self.patch)
+            coefficients = coefficients.detach().requires_grad_()
+            picture = join(self.open_.patches(coefficients)[None], self.patch)
             rough = (picture.diff(dim=2).square() * self.down).sum()
             rough = rough + (picture.diff(dim=3).square() * self.across).sum()
-            return torch.autograd.grad(rough, a)[0] * self.free
+            return torch.autograd.grad(rough, coefficients)[0] * self.free
 
 
 def _seams(unplaced: Bool[Tensor, " n"], patch: int) -> tuple[Tensor, Tensor]:

@@ -43,10 +43,12 @@ class Restricted:
             self.names = list(shared)
             self._apart = lambda found: relative(found, shared)
 
-    def picture(self, a: Float[Tensor, "n k"]) -> Images:
+    def picture(self, coefficients: Float[Tensor, "n k"]) -> Images:
         """Pixels at these coordinates; not clamped."""
         vit = self.seen.model.vit
-        return join(self.open.patches(a)[None], vit.patch).to(vit.mean) * vit.std + vit.mean
+        return (
+            join(self.open.patches(coefficients)[None], vit.patch).to(vit.mean) * vit.std + vit.mean
+        )
 
     def distance(self, images: Images, *, differentiable: bool = False) -> Float[Tensor, ""]:
         """Distance of the gradients; differentiable in the images if asked."""
@@ -57,9 +59,9 @@ class Restricted:
         )
         return self._apart(gradient)
 
-    def at(self, a: Float[Tensor, "n k"]) -> float:
+    def at(self, coefficients: Float[Tensor, "n k"]) -> float:
         """Distance of the gradients at these coordinates; infinite where it is undefined."""
-        value = float(self.distance(self.picture(a)).detach())
+        value = float(self.distance(self.picture(coefficients)).detach())
         return value if value == value else float("inf")
 
     def descend(
@@ -103,7 +105,7 @@ class Restricted:
 
     def fill(
         self,
-        a: Float[Tensor, "n k"],
+        coefficients: Float[Tensor, "n k"],
         seats: Int[Tensor, " s"],
         candidates: Float[Tensor, "c k"],
         evaluations: int,
@@ -114,12 +116,12 @@ class Restricted:
         ground of one color. The seats are gone through at most twice over, as far as the
         evaluations suffice.
         """
-        a = a.clone()
+        coefficients = coefficients.clone()
         groups = [seats, *seats[:, None], *seats[:, None]]
         for group in groups[: max(1, evaluations // len(candidates))]:
             trials = []
             for one in candidates:
-                a[group] = one
-                trials.append(self.at(a))
-            a[group] = candidates[trials.index(min(trials))]
-        return a
+                coefficients[group] = one
+                trials.append(self.at(coefficients))
+            coefficients[group] = candidates[trials.index(min(trials))]
+        return coefficients

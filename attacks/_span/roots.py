@@ -13,7 +13,7 @@ from privbench.attacks._span.tokens import TokenEquations
 class Roots:
     """Where systems ended."""
 
-    a: Float[Tensor, "r k"]
+    coefficients: Float[Tensor, "r k"]
     """Coordinates in the ambiguity."""
     tokens: Float[Tensor, "r d"]
     """Tokens as they enter the MLP."""
@@ -21,7 +21,7 @@ class Roots:
 
     def __getitem__(self, which: Tensor) -> "Roots":
         """Return some of them."""
-        return Roots(self.a[which], self.tokens[which], self.cost[which])
+        return Roots(self.coefficients[which], self.tokens[which], self.cost[which])
 
     def __add__(self, other: "Roots") -> "Roots":
         """Join two lists."""

@@ -12,13 +12,12 @@ from torch import Generator, Tensor
 
 from privbench.attacks._linear.ambiguity import Ambiguity, ambiguity
 from privbench.attacks._linear.completion import complete
+from privbench.attacks._span.grid import on_grid
 from privbench.attacks._span.levenberg import solve
 from privbench.attacks._span.roots import Roots, Tied
 from privbench.attacks._span.tokens import TokenEquations
-from privbench.attacks._update.pixels import LEVELS, rounded
 from privbench.attacks._update.reading import from_pictures, mask
 from privbench.observation import Observation
-from privbench.patches import cut, join
 from privbench.threat import Draw
 
 ROOT = 1e3
@@ -42,11 +41,7 @@ FIRST = 8
 SHARPER = 0.5
 """Roots are looked at again when what passes for noise has shrunk by this factor."""
 HUE, TILT = 0.3, 0.25
-"""Of patches thrown at random, in standard deviations of a pixel."""
-SNAPS = 30
-"""Projections onto the grid of pixels."""
-MET = 0.05
-"""Distance from that grid, in steps of it, below which a patch lies on it."""
+"""Of patches drawn at random, in standard deviations of a pixel."""
 
 
 class Search:
@@ -63,7 +58,7 @@ class Search:
         self.seen, self.rng, self.starts, self.steps = seen, rng, starts, steps
         self.vit = deepcopy(seen.model.vit).double().requires_grad_(False)
         self.draw = draw
-        """What was inferred of the defense's dice, where the update does not show it."""
+        """What was inferred of the defense's random draw, where the update does not show it."""
         draw = mask(seen) if draw is None else draw
         self.open: Ambiguity = ambiguity(seen, draw)
         self.shared = from_pictures(seen)
@@ -75,11 +70,11 @@ class Search:
         count = len(self.first) + len(self.offset)
         self.system = TokenEquations(self.vit.block(0), self.shared, count)
         n, k = len(self.open.origin), len(self.open.basis)
-        self.a = self.open.origin.new_zeros(n, k)
+        self.coefficients = self.open.origin.new_zeros(n, k)
         self.tokens = self.offset.new_zeros(self.offset.shape)
         self.cost = self.open.origin.new_full((n,), float("inf"))
-        self.found = torch.zeros(n, dtype=torch.bool, device=self.a.device)
-        self.every = torch.arange(n, device=self.a.device)
+        self.found = torch.zeros(n, dtype=torch.bool, device=self.coefficients.device)
+        self.every = torch.arange(n, device=self.coefficients.device)
         self.evaluations = 0
         self.trust = 1.0
         self.blind = not self.open.origin.any()
@@ -94,9 +89,10 @@ class Search:
         """Tokens that these patches make at these places."""
         return patches @ self.embed.T + self.offset[at]
 
-    def context(self) -> Float[Tensor, "n c"]:
+    def refresh_context(self) -> Float[Tensor, "n c"]:
         """Return what attention adds to each patch token, as far as the picture is known."""
-        tokens = torch.cat([self.first, self.stream(self.open.patches(self.a), self.every)])
+        patches = self.open.patches(self.coefficients)
+        tokens = torch.cat([self.first, self.stream(patches, self.every)])
         heads = self.system.attend(tokens)
         self.system.scale(heads)
         added = self.system.projected(heads)
@@ -107,36 +103,43 @@ class Search:
         return self.system.coordinates(heads)[len(self.first) :]
 
     def attempt(
-        self, at: Int[Tensor, " r"], a: Float[Tensor, "r k"], c: Float[Tensor, "r c"]
+        self,
+        at: Int[Tensor, " r"],
+        coefficients: Float[Tensor, "r k"],
+        context: Float[Tensor, "r c"],
     ) -> Roots:
         """Solve for the tokens at these places from these starts.
 
         What attention adds is free, but expected where the picture so far puts it.
         """
-        k, system = a.shape[1], self.system
+        k, system = coefficients.shape[1], self.system
         moves = torch.cat([self.open.basis @ self.embed.T, system.moves])  # q d
-        tie = torch.cat([torch.zeros(k), torch.ones(c.shape[1])]).to(a)
+        tie = torch.cat([torch.zeros(k), torch.ones(context.shape[1])]).to(coefficients)
         tied = Tied(
             system,
             self.stream(self.open.origin[at], at) + system.added,
             moves,
-            torch.cat([torch.zeros_like(a), c], dim=1),
+            torch.cat([torch.zeros_like(coefficients), context], dim=1),
             tie / (self.trust**2 * system.equations),
             self.noise,
         )
-        start = torch.cat([a, c], dim=1)
+        start = torch.cat([coefficients, context], dim=1)
         solved = solve(tied.cost, tied.model, start, self.steps, ENOUGH)
         self.evaluations += solved.evaluations
         return Roots(solved.at[:, :k], tied.base + solved.at @ moves, solved.cost)
 
     def put(self, at: Int[Tensor, " r"], roots: Roots) -> None:
         """Take over what was solved for at these places."""
-        self.a[at], self.tokens[at], self.cost[at] = roots.a, roots.tokens, roots.cost
+        self.coefficients[at], self.tokens[at], self.cost[at] = (
+            roots.coefficients,
+            roots.tokens,
+            roots.cost,
+        )
         self.found[at] = roots.cost < self.root
 
     def at(self, places: Int[Tensor, " r"]) -> Roots:
         """Return what stands at these places."""
-        return Roots(self.a[places], self.tokens[places], self.cost[places])
+        return Roots(self.coefficients[places], self.tokens[places], self.cost[places])
 
     def round(self, number: int) -> None:
         """Try every patch that is not found yet."""
@@ -146,20 +149,26 @@ class Search:
             return
         self._settle()
         if not self.matched:
-            self.a = complete(self.open, self.vit.patch, self.a, self.found, masked)
+            self._complete()
         left = (~self.found & ~masked).nonzero().flatten()
         if not self.calibrated and len(left):
-            self._listen(left, self.context())
-            self.a = complete(self.open, self.vit.patch, self.a, self.found, masked)
+            self._learn_noise(left, self.refresh_context())
+            self._complete()
             left = (~self.found & ~masked).nonzero().flatten()
-        self._single(left, self.context(), number)
+        self._single(left, self.refresh_context(), number)
         if masked.any() and not self.found[masked].all():
-            self._group(masked.nonzero().flatten(), self.context())
+            self._group(masked.nonzero().flatten(), self.refresh_context())
         if self.found.all():
             self._settle()
 
-    def _plain(self, count: int) -> Float[Tensor, "r k"]:
-        """Throw patches of nearly one color, brighter to some side: all that pictures share."""
+    def _complete(self) -> None:
+        """Fill in by smoothness what no root has pinned down; masked patches stay."""
+        self.coefficients = complete(
+            *(self.open, self.vit.patch, self.coefficients, self.found, self.open.masked)
+        )
+
+    def _draw_plain(self, count: int) -> Float[Tensor, "r k"]:
+        """Draw patches of nearly one color, brighter to some side: all that pictures share."""
         side = self.vit.patch
         gray, hue, slope = (
             self._noise(torch.empty(count, *size)) for size in ((1, 1, 1), (3, 1, 1), (2, 1, 1))
@@ -170,8 +179,8 @@ class Search:
 
     def _known(self) -> Float[Tensor, "u k"]:
         """Patches that other ones may look like."""
-        known = self.a[self.found if self.blind else ~self.open.masked]
-        return known if len(known) > 1 else self._plain(self.starts)
+        known = self.coefficients[self.found if self.blind else ~self.open.masked]
+        return known if len(known) > 1 else self._draw_plain(self.starts)
 
     def _settle(self) -> None:
         """Look again at what was found: what passed for a root may be off by a little.
@@ -181,17 +190,17 @@ class Search:
         """
         before = self.noise
         while self.found.any():
-            c, at = self.context(), self.found.nonzero().flatten()
+            context, at = self.refresh_context(), self.found.nonzero().flatten()
             if all(now > SHARPER * was for now, was in zip(self.noise, before, strict=True)):
                 return
             before = self.noise
-            self.put(at, self.attempt(at, self.a[at], c[at]))
+            self.put(at, self.attempt(at, self.coefficients[at], context[at]))
             if (seats := self.open.masked & self.found).any():
                 pool = self.at(seats.nonzero().flatten())
                 self.found[seats] = False
-                self.seat(seats.nonzero().flatten(), self.distinct(pool, self.root))
+                self.assign_to_masked(seats.nonzero().flatten(), self.distinct(pool, self.root))
 
-    def calibrate(self, roots: Roots) -> Int[Tensor, " t"]:
+    def calibrate_noise(self, roots: Roots) -> Int[Tensor, " t"]:
         """Take for noise what the best roots let pass, and all that are as good; choose these."""
         best, count = roots.cost.argsort(), FIRST
         while True:
@@ -203,52 +212,55 @@ class Search:
                 return true
             count = len(true)
 
-    def _listen(self, at: Int[Tensor, " u"], c: Float[Tensor, "n c"]) -> None:
+    def _learn_noise(self, at: Int[Tensor, " u"], context: Float[Tensor, "n c"]) -> None:
         """Learn what noise is from the tokens that fit best: a smooth picture overrates it."""
         self.noise = (FAINT * self.noise[0], FAINT * self.noise[1])
-        roots = self.attempt(at, self.a[at], c[at])
+        roots = self.attempt(at, self.coefficients[at], context[at])
         while len(at):
             before = self.noise
-            true = self.calibrate(roots)
-            at, roots = at[true], self.attempt(at[true], roots.a[true], c[at[true]])
+            true = self.calibrate_noise(roots)
+            at, roots = (
+                at[true],
+                self.attempt(at[true], roots.coefficients[true], context[at[true]]),
+            )
             if all(now > SHARPER * was for now, was in zip(self.noise, before, strict=True)):
                 break
         self.put(at, roots)
         self.calibrated = True
 
-    def _single(self, at: Int[Tensor, " r"], c: Float[Tensor, "n c"], number: int) -> None:
+    def _single(self, at: Int[Tensor, " r"], context: Float[Tensor, "n c"], number: int) -> None:
         """Patches whose place is known: from where they are, later also from beside it."""
         if not len(at):
             return
         tries = 1 if number == 0 else 16 if self.blind else 8
         spread = 0.15 * self._spread()
-        starts = self.a[at].repeat(tries, 1)
+        starts = self.coefficients[at].repeat(tries, 1)
         size = torch.arange(tries, device=at.device).repeat_interleave(len(at))
         starts += size[:, None] * spread * self._noise(starts)
         if self.blind and tries > 1:
-            starts[len(at) :] = self.alike(len(starts) - len(at))
-        solved = self.attempt(at.repeat(tries), starts, c[at].repeat(tries, 1))
+            starts[len(at) :] = self.draw_alike(len(starts) - len(at))
+        solved = self.attempt(at.repeat(tries), starts, context[at].repeat(tries, 1))
         lowest, which = solved.cost.view(tries, -1).min(0)
         best = solved[which * len(at) + torch.arange(len(at), device=at.device)]
         self.cost[at] = torch.minimum(self.cost[at], lowest)
         won = best.cost < self.root
         self.put(at[won], best[won])
 
-    def _group(self, at: Int[Tensor, " m"], c: Float[Tensor, "n c"]) -> None:
+    def _group(self, at: Int[Tensor, " m"], context: Float[Tensor, "n c"]) -> None:
         """Patches without a place of their own: any root of their common system is one of them."""
-        starts, seat = self._draw(at)
+        starts, seat = self._draw_starts(at)
         if self.blind:
             missing = at[~self.found[at]][: self.starts]
-            starts[: len(missing)] = self.a[missing]
-        solved = self.attempt(seat, starts, c[seat])
+            starts[: len(missing)] = self.coefficients[missing]
+        solved = self.attempt(seat, starts, context[seat])
         old = self.at(at[self.found[at]])
         self.found[at] = False
-        left = self.seat(at, self.distinct(old + solved, self.root))
+        left = self.assign_to_masked(at, self.distinct(old + solved, self.root))
         known = self._known()
         for place in left:
-            self.a[place] = known[int(torch.randint(len(known), (), generator=self.rng))]
+            self.coefficients[place] = known[int(torch.randint(len(known), (), generator=self.rng))]
 
-    def seat(self, at: Int[Tensor, " m"], roots: Roots) -> Int[Tensor, " l"]:
+    def assign_to_masked(self, at: Int[Tensor, " m"], roots: Roots) -> Int[Tensor, " l"]:
         """Give roots to places, the best first; return the places for which there was none."""
         count = min(len(at), len(roots))
         self.put(at[:count], roots[torch.arange(count, device=at.device)])
@@ -264,7 +276,7 @@ class Search:
         for one in pool.cost.argsort().tolist():
             if not pool.cost[one] < highest:
                 break
-            apart = (pool.a[kept] - pool.a[one]).norm(dim=1) / size
+            apart = (pool.coefficients[kept] - pool.coefficients[one]).norm(dim=1) / size
             if (apart < SAME).any():
                 continue
             near = torch.tensor(kept, device=apart.device)[apart < NEAR] if kept else []
@@ -273,22 +285,22 @@ class Search:
                 if (self.system.cost(middle, self.noise) < self.root).any():
                     continue
             kept.append(one)
-        return pool[torch.tensor(kept, dtype=torch.long, device=self.a.device)]
+        return pool[torch.tensor(kept, dtype=torch.long, device=self.coefficients.device)]
 
-    def _draw(self, at: Int[Tensor, " m"]) -> tuple[Float[Tensor, "s k"], Int[Tensor, " s"]]:
-        """Throw random starts that look like patches already known, and seats for them."""
-        starts = self.alike(self.starts)
+    def _draw_starts(self, at: Int[Tensor, " m"]) -> tuple[Float[Tensor, "s k"], Int[Tensor, " s"]]:
+        """Draw random starts that look like patches already known, and seats for them."""
+        starts = self.draw_alike(self.starts)
         seat = torch.randint(len(at), (self.starts,), generator=self.rng).to(at.device)
         return starts, at[seat]
 
-    def alike(self, count: int) -> Float[Tensor, "r k"]:
-        """Throw patches around those that are known."""
+    def draw_alike(self, count: int) -> Float[Tensor, "r k"]:
+        """Draw patches around those that are known."""
         known = self._known()
         pick = torch.randint(len(known), (count,), generator=self.rng).to(known.device)
         starts = known[pick] + self._spread() * self._noise(known[pick])
         if self.blind:  # what is found first may be all of one kind, as white ground
             other = starts[::2]
-            starts[::2] = self._plain(len(other)) + self._noise(other)
+            starts[::2] = self._draw_plain(len(other)) + self._noise(other)
         return starts
 
     def _spread(self) -> Float[Tensor, ""]:
@@ -298,31 +310,24 @@ class Search:
         drawn = torch.randn(like.shape, generator=self.rng, dtype=torch.float64)
         return drawn.to(like.device)
 
-    def snap(self) -> None:
+    def project_to_8bit(self) -> None:
         """Pull patches onto the 8-bit grid of pictures, by alternating projections.
 
         A patch that is nearly right ends where its span meets the grid, and that is no accident:
         a span of a few dimensions misses the grid by a quarter of a step in most pixels.
         """
-        mean, std = self.vit.mean.double(), self.vit.std.double()
-        a, off = self.a, self.a.new_zeros(len(self.a))
-        for _ in range(SNAPS):
-            pixels = join(self.open.patches(a)[None], self.vit.patch) * std + mean
-            near = rounded(pixels)
-            off = cut(LEVELS * (near - pixels), self.vit.patch)[0].square().mean(1).sqrt()
-            a = self.open.coordinates(cut((near - mean) / std, self.vit.patch)[0])
-        met = off < MET
-        self.a[met] = a[met]
+        found, met = on_grid(self.open, self.vit, self.coefficients)
+        self.coefficients[met] = found[met]
 
     def forget(self) -> None:
         """Start again from the smooth picture, and trust it more than single tokens."""
         masked = self.open.masked
         self.found[:] = False
-        self.a[:] = 0
-        self.a = complete(self.open, self.vit.patch, self.a, self.found, masked)
+        self.coefficients[:] = 0
+        self._complete()
         known = self._known()
         pick = torch.randint(len(known), (int(masked.sum()),), generator=self.rng)
-        self.a[masked] = known[pick.to(known.device)]
+        self.coefficients[masked] = known[pick.to(known.device)]
         self.trust, self.matched = TRUST, True
 
     def refill(self) -> Int[Tensor, " l"]:
@@ -335,11 +340,11 @@ class Search:
             return at
         left = at
         for repeated in (False, True):
-            c = self.context()[at].mean(0).expand(self.starts, -1)
-            starts, seat = self._draw(at)
+            context = self.refresh_context()[at].mean(0).expand(self.starts, -1)
+            starts, seat = self._draw_starts(at)
             if repeated:
-                kept = self.a[at][: self.starts]
+                kept = self.coefficients[at][: self.starts]
                 starts[: len(kept)] = kept
-            solved = self.attempt(seat, starts, c)
-            left = self.seat(at, self.distinct(solved, float("inf")))
+            solved = self.attempt(seat, starts, context)
+            left = self.assign_to_masked(at, self.distinct(solved, float("inf")))
         return left

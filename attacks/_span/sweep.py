@@ -52,25 +52,25 @@ class Sweep:
     def round(self) -> bool:
         """Find tokens, and give those that are new their places; False where nothing is a root."""
         search = self.search
-        search.a = complete(
-            search.open, search.vit.patch, search.a, search.found, search.open.masked
+        search.coefficients = complete(
+            search.open, search.vit.patch, search.coefficients, search.found, search.open.masked
         )
-        c = search.context()
+        context = search.refresh_context()
         if not self.calibrated:
             search.noise = (FAINT * search.noise[0], FAINT * search.noise[1])
         missing = (~search.found).nonzero().flatten()
         pick = torch.randint(len(missing), (search.starts,), generator=search.rng)
         seats = missing[pick.to(missing.device)]
-        starts = search.alike(search.starts)
+        starts = search.draw_alike(search.starts)
         if search.found.any():
-            starts[: len(missing)] = search.a[seats][: len(missing)]
+            starts[: len(missing)] = search.coefficients[seats][: len(missing)]
         position = (search.offset[seats] - self.mean) @ torch.linalg.pinv(self.table)
-        theta = torch.cat([starts, position, c[seats]], dim=1)
-        theta, roots = self._solved(theta, c[seats])
+        theta = torch.cat([starts, position, context[seats]], dim=1)
+        theta, roots = self._solved(theta, context[seats])
         while not self.calibrated:
             before = search.noise
-            true = search.calibrate(roots)
-            theta, roots = self._solved(theta[true], c[seats[true]])
+            true = search.calibrate_noise(roots)
+            theta, roots = self._solved(theta[true], context[seats[true]])
             seats = seats[true]
             self.calibrated = all(
                 now > SHARPER * was for now, was in zip(search.noise, before, strict=True)
@@ -79,7 +79,7 @@ class Sweep:
         new = true[self._distinct(true)]
         if len(new) > ALONE * len(true):
             return False
-        self._place(new, c)
+        self._place(new, context)
         return True
 
     def _distinct(self, roots: Roots) -> Int[Tensor, " u"]:
@@ -109,9 +109,9 @@ class Sweep:
         search.evaluations += solved.evaluations
         return solved.at, Roots(solved.at[:, :k], base + solved.at @ moves, solved.cost)
 
-    def _place(self, roots: Roots, c: Float[Tensor, "n c"]) -> None:
+    def _place(self, roots: Roots, context: Float[Tensor, "n c"]) -> None:
         """Seat roots where their tokens leave the least unexplained, if they are roots there."""
-        search, k = self.search, roots.a.shape[1]
+        search, k = self.search, roots.coefficients.shape[1]
         content = torch.cat([search.open.basis @ search.embed.T, search.system.moves])
         target = self.rows + search.system.added
         rows, inside = [], []
@@ -121,22 +121,24 @@ class Sweep:
             solved = torch.linalg.lstsq(parts.cpu(), target.T.cpu(), driver="gelsd").solution
             row = int((parts.cpu() @ solved - target.T.cpu()).norm(dim=0).argmin())
             rows.append(row)
-            inside.append(solved[: len(content), row].to(c.device))
+            inside.append(solved[: len(content), row].to(context.device))
         if not rows:
             return
-        row, both = torch.tensor(rows, device=c.device), torch.stack(inside)
-        a, context = both[:, :k], both[:, k:]
+        row, both = torch.tensor(rows, device=context.device), torch.stack(inside)
+        coefficients, context = both[:, :k], both[:, k:]
         for one in set(rows):
             mine, at = row == one, (self.row == one).nonzero().flatten()
             if not len(at):
                 tokens = target[one] + both[mine] @ content
                 cost = search.system.cost(tokens, search.noise)
-                self.hidden += Roots(a[mine], tokens, cost)[cost < search.root]
+                self.hidden += Roots(coefficients[mine], tokens, cost)[cost < search.root]
                 continue
-            solved = search.attempt(at[:1].expand(int(mine.sum())), a[mine], context[mine])
+            solved = search.attempt(
+                at[:1].expand(int(mine.sum())), coefficients[mine], context[mine]
+            )
             old = search.at(at[search.found[at]])
             search.found[at] = False
-            search.seat(at, search.distinct(old + solved, search.root))
+            search.assign_to_masked(at, search.distinct(old + solved, search.root))
 
     def unmask(self) -> Search:
         """Return a search that knows the mask: places whose own embedding no token has."""
@@ -148,10 +150,12 @@ class Sweep:
         known = Search(search.seen, search.rng, search.starts, search.steps, draw)
         at = search.found.nonzero().flatten()
         known.evaluations = search.evaluations
-        known.context()
+        known.refresh_context()
         known.noise = search.noise
         known.put(at, search.at(at))
-        known.seat((~search.found).nonzero().flatten(), known.distinct(self.hidden, known.root))
+        known.assign_to_masked(
+            (~search.found).nonzero().flatten(), known.distinct(self.hidden, known.root)
+        )
         return known
 
 

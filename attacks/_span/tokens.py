@@ -33,24 +33,24 @@ class Hull:
     rows: Float[Tensor, "t f"]
     """Orthonormal; the last column belongs to the bias."""
     doubt: Float[Tensor, " t"]
-    """Variance of what a unit along each row leaks into any direction beside the hull."""
-    beside: int
-    """Directions beside the hull: as many equations for each token."""
+    """Variance of what a unit along each row leaks into any direction off the hull."""
+    codimension: int
+    """Directions off the hull: as many equations for each token."""
 
-    def rest(self, values: Float[Tensor, "r f"]) -> Float[Tensor, "r f+1"]:
-        """Return what of [values, 1] lies beside the hull."""
+    def residual(self, values: Float[Tensor, "r f"]) -> Float[Tensor, "r f+1"]:
+        """Return what of [values, 1] lies off the hull."""
         both = torch.cat([values, torch.ones_like(values[:, :1])], dim=1)
         return both - (both @ self.rows.T) @ self.rows
 
-    def rest_of_moves(
+    def residual_of_moves(
         self, moves: Float[Tensor, "r q f"]
     ) -> tuple[Float[Tensor, "r q f"], Float[Tensor, "r q 1"]]:
-        """Return what of each move lies beside the hull; a move has no part in the ones."""
+        """Return what of each move lies off the hull; a move has no part in the ones."""
         flat = moves.flatten(0, 1)
         inside = flat @ self.rows[:, :-1].T
-        rest = torch.addmm(flat, inside, self.rows[:, :-1], alpha=-1)
+        residual = torch.addmm(flat, inside, self.rows[:, :-1], alpha=-1)
         ones = -(inside @ self.rows[:, -1:])
-        return rest.view(moves.shape), ones.view(*moves.shape[:2], 1)
+        return residual.view(moves.shape), ones.view(*moves.shape[:2], 1)
 
     def variance(self, values: Float[Tensor, "r f"]) -> Float[Tensor, " r"]:
         """Variance of an equation's residual that noise alone explains, for each token."""
@@ -66,7 +66,7 @@ class TokenEquations:
         mixed, self.hull1, self.hull2 = (
             _hull(shared, layer, tokens) for layer in (block.proj, block.fc1, block.fc2)
         )
-        self.equations = self.hull1.beside + self.hull2.beside
+        self.equations = self.hull1.codimension + self.hull2.codimension
         # points of the projection's hull: those with a one in the last place
         last = mixed.rows[:, -1]
         point = (last / last.square().sum()) @ mixed.rows
@@ -119,8 +119,8 @@ class TokenEquations:
     def cost(self, stream: Float[Tensor, "r d"], noise: tuple[float, float]) -> Float[Tensor, " r"]:
         """Chi square over its degrees of freedom: about 1 for the right token."""
         z, hidden = self._inner(stream)
-        first = self.hull1.rest(z).square().sum(1) / noise[0]
-        second = self.hull2.rest(hidden).square().sum(1) / noise[1]
+        first = self.hull1.residual(z).square().sum(1) / noise[0]
+        second = self.hull2.residual(hidden).square().sum(1) / noise[1]
         return (first + second) / self.equations
 
     def model(
@@ -164,11 +164,11 @@ class TokenEquations:
             (gelu(inner), h_moves, self.hull2, noise[1]),
         ):
             weight = 1 / (variance * self.equations)
-            rest, ones = hull.rest_of_moves(change)
-            # what lies beside the hull sees of a move only what does as well
-            apart = hull.rest(value)[:, :-1]
+            residual, ones = hull.residual_of_moves(change)
+            # what lies off the hull sees of a move only what does as well
+            apart = hull.residual(value)[:, :-1]
             gradient += weight * (change @ apart[..., None])[..., 0]
-            matrix += weight * (rest @ rest.transpose(1, 2) + ones * ones.transpose(1, 2))
+            matrix += weight * (residual @ residual.transpose(1, 2) + ones * ones.transpose(1, 2))
         return gradient, matrix
 
 

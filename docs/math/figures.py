@@ -145,15 +145,18 @@ def span() -> Figure:
     figure, plot, places = stage(3)
     seen, secret = observed(victim("vit_mjp", ratio=0.2))
     vit, search = seen.model.vit, Search(seen, generator("figure"), 128, 30)
-    zero = torch.zeros_like(search.a)
+    zero = torch.zeros_like(search.coefficients)
     smooth = complete(search.open, vit.patch, zero, search.found, search.open.masked)
     search.round(0)
-    context, masked = search.context(), search.open.masked
+    context, masked = search.refresh_context(), search.open.masked
     at = masked.nonzero().flatten()
-    starts, seats = search.alike(1000), at[torch.arange(1000) % len(at)]
+    starts, seats = search.draw_alike(1000), at[torch.arange(1000) % len(at)]
     ends = search.attempt(seats, starts, context[seats])
     truth = search.open.coordinates(normalized(vit, secret.fed))
-    right = torch.cdist(ends.a, truth[masked]).amin(1) < 0.05 * truth[masked].norm(dim=1).mean()
+    right = (
+        torch.cdist(ends.coefficients, truth[masked]).amin(1)
+        < 0.05 * truth[masked].norm(dim=1).mean()
+    )
     bins = torch.linspace(-2, 12, 57).tolist()
     for which, color, name in ((right, BLUE, "at a token"), (~right, ORANGE, "elsewhere")):
         plot.hist(ends.cost[which].log10(), bins=bins, color=color, label=f"ends {name}")
@@ -167,9 +170,11 @@ def span() -> Figure:
     fed = secret.fed[0].double()
     show(places[0], fed, "network\ninput")
     show(places[1], pixels(vit, search.open.patches(smooth)), "smooth start\n(masked: open)")
-    order = torch.cdist(truth[masked], search.a[masked]).argmin(1)  # the figure knows the order
-    found = search.a.clone()
-    found[masked] = search.a[masked][order]
+    order = torch.cdist(truth[masked], search.coefficients[masked]).argmin(
+        1
+    )  # the figure knows the order
+    found = search.coefficients.clone()
+    found[masked] = search.coefficients[masked][order]
     picture = pixels(vit, search.open.patches(found))
     show(places[2], picture, f"roots\n{psnr(picture, fed)}")
     return figure

@@ -72,7 +72,11 @@ def test_noise_explains_the_residual_of_true_tokens_but_not_of_others(masked):
 
     def chi_square(stream):
         z = system.block.norm2(stream)
-        return system.hull1.rest(z).square().sum(1) / system.hull1.variance(z) / system.hull1.beside
+        return (
+            system.hull1.residual(z).square().sum(1)
+            / system.hull1.variance(z)
+            / system.hull1.codimension
+        )
 
     # a first-order forecast: right within a factor, where others are off by thousands
     right = chi_square((tokens + added)[1:]).median()
@@ -83,8 +87,8 @@ def test_noise_explains_the_residual_of_true_tokens_but_not_of_others(masked):
 def test_the_equations_know_their_own_slope(masked):
     seen, _, truth = masked
     search = Search(seen, generator("a"), 4, 4)
-    search.a = search.open.coordinates(truth)
-    search.context()
+    search.coefficients = search.open.coordinates(truth)
+    search.refresh_context()
     moves = torch.randn(5, truth.shape[1] // 3 * 8, generator=generator("m")).double()
     stream = search.stream(truth, search.every)[:3]
     noise = (1e-3, 2e-3)
@@ -148,13 +152,15 @@ def test_restricted_matching_brings_the_unmasked_patches_back(masked):
 def test_noise_is_learned_from_the_tokens_that_fit_best(masked):
     seen, _, truth = masked
     known, search = (Search(seen, generator("a"), 4, 30) for _ in range(2))
-    known.a = known.open.coordinates(truth)
-    known.context()
-    search.a = complete(search.open, 4, search.a, search.found, search.open.masked)
+    known.coefficients = known.open.coordinates(truth)
+    known.refresh_context()
+    search.coefficients = complete(
+        search.open, 4, search.coefficients, search.found, search.open.masked
+    )
     places = (~search.open.masked).nonzero().flatten()
-    smooth = search.context()
+    smooth = search.refresh_context()
     assert search.noise[0] > 10 * known.noise[0]  # a smooth picture lets far more pass
-    search._listen(places, smooth)
+    search._learn_noise(places, smooth)
     for learned, right in zip(search.noise, known.noise, strict=True):
         assert right / 5 < learned < 5 * right
     assert search.found[places].float().mean() > 0.5

@@ -61,16 +61,20 @@ def swept(model, defense, pictures):
     vit = seen.model.vit
     assert secret.draw is None or isinstance(secret.draw, Draw)
     known = Search(seen, generator("b"), 16, 30, secret.draw)
-    known.a = known.open.coordinates(cut((secret.fed - vit.mean) / vit.std, vit.patch)[0].double())
-    known.context()
-    tokens = torch.cat([known.first, known.stream(known.open.patches(known.a), known.every)])
+    known.coefficients = known.open.coordinates(
+        cut((secret.fed - vit.mean) / vit.std, vit.patch)[0].double()
+    )
+    known.refresh_context()
+    tokens = torch.cat(
+        [known.first, known.stream(known.open.patches(known.coefficients), known.every)]
+    )
     tokens = (tokens + known.system.projected(known.system.attend(tokens)))[len(known.first) :]
     # what a true token lets pass is noise, as the sweep finds out from its best roots
-    sweep.search.context()
+    sweep.search.refresh_context()
     first, second = known.system.variances(tokens)
     sweep.search.noise = (float(first.median()), float(second.median()))
     cost = sweep.search.system.cost(tokens, sweep.search.noise)
-    return sweep, Roots(known.a, tokens, cost), secret
+    return sweep, Roots(known.coefficients, tokens, cost), secret
 
 
 @pytest.mark.parametrize(
@@ -81,16 +85,16 @@ def test_a_token_tells_its_place(model, defense, pictures):
     search = sweep.search
     assert (roots.cost < search.root).float().mean() > 0.9
     shuffled = torch.randperm(len(roots), generator=generator("p"))
-    sweep._place(roots[shuffled], search.context())
+    sweep._place(roots[shuffled], search.refresh_context())
     assert search.found.float().mean() > 0.9
-    off = (search.a - roots.a)[search.found].norm(dim=1)
-    assert (off < 1e-2 * roots.a.norm(dim=1).mean()).all()
+    off = (search.coefficients - roots.coefficients)[search.found].norm(dim=1)
+    assert (off < 1e-2 * roots.coefficients.norm(dim=1).mean()).all()
 
 
 def test_the_mask_is_where_no_token_has_the_places_own_embedding(pictures):
     sweep, roots, secret = swept("vit_mjp", "withhold", pictures)
     shuffled = torch.randperm(len(roots), generator=generator("p"))
-    sweep._place(roots[shuffled], sweep.search.context())
+    sweep._place(roots[shuffled], sweep.search.refresh_context())
     known = sweep.unmask()
     assert known.draw is not None
     assert isinstance(secret.draw, Draw)
@@ -100,7 +104,7 @@ def test_the_mask_is_where_no_token_has_the_places_own_embedding(pictures):
 
 def test_starts_that_end_in_the_same_token_are_one_root(pictures):
     sweep, roots, _ = swept("vit_sincos", "none", pictures)
-    twice = roots + Roots(roots.a, 2 * roots.tokens + 1, roots.cost + 1)
+    twice = roots + Roots(roots.coefficients, 2 * roots.tokens + 1, roots.cost + 1)
     # the norm sees no scale and no shift, so the second ones are the first ones, and worse
     assert sorted(sweep._distinct(twice).tolist()) == list(range(len(roots)))
 
