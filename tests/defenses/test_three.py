@@ -19,6 +19,7 @@ from privbench.errors import BadSetting
 from privbench.running.client import share
 from privbench.seeds import generator
 from privbench.threat import ThreatModel
+from privbench.training import session
 from privbench.victims.load import load
 from tests.commands import caller
 from tests.conftest import CPU, quiet
@@ -117,6 +118,17 @@ def test_train_measures_what_it_costs_and_the_card_names_it(name, root, call, tm
     code, _, err = call(*train, *short, "--out", tmp_path / name)
     assert code == 2
     assert "belongs to a training with another defense" in err
+
+
+def test_single_examples_are_not_split_among_processes(root, tmp_path, monkeypatch):
+    check = session._check_defense
+    monkeypatch.setattr(session, "_check_defense", lambda victim, _: check(victim, 2))
+    settings = [f"model.{key}={value}" for key, value in SMALL.items()]
+    given = ("vit_mjp", "folder", root, [*settings, "train.batch_size=8"])
+    options = {"seed": 0, "device": "cpu", "out": tmp_path}
+    with pytest.raises(BadSetting, match="Train it in one process"):
+        session.begin(*given, **options, defense="clipped")
+    assert session.begin(*given, **options, defense="noise").identity["defense"] == "noise"
 
 
 @pytest.mark.parametrize("model", ["vit_vanilla", "vit_mjp"])

@@ -42,3 +42,10 @@ def test_another_table_is_used_for_each_image():
 def test_models_without_a_position_table_are_refused(name):
     with pytest.raises(UnsupportedModel, match="no position table"):
         ViT(timm.create_model(name), (0.5,) * 3, (0.5,) * 3)
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])
+def test_features_and_classes_are_the_two_halves_of_the_head(name):
+    vit = load(f"timm:{name}", {}, (), "init", CPU).model.vit
+    tokens = torch.randn(3, 198, 192, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(vit.classify(vit.features(tokens)), vit.head(tokens))
