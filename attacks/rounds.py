@@ -1,4 +1,4 @@
-"""Several rounds with fresh dice: what one update leaves open, the next one pins down.
+"""Several rounds with fresh draws: what one update leaves open, the next one pins down.
 
 Each round shows every patch up to a linear span: that of the differences of the patches masked
 in it. A patch lies in all of these affine spaces at once, and what they share is the span of the

@@ -32,9 +32,9 @@ class Shuffle(Defense):
 
     def draw(self, vit: ViT, batch: int, rng: Generator) -> Draw:
         """Draw the mask, then the permutation inside it."""
-        dice = random.Random(int(torch.randint(2**62, (), generator=rng)))
+        words = random.Random(int(torch.randint(2**62, (), generator=rng)))
         rows = [
-            sample(self.sampler, vit.grid, self.ratio, self.smallest, self.largest, dice)
+            sample(self.sampler, vit.grid, self.ratio, self.smallest, self.largest, words)
             for _ in range(1 if self.per == "batch" else batch)
         ]
         draw = throw(torch.tensor(rows), rng)

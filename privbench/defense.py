@@ -70,7 +70,10 @@ class Defense(Component):
         return getattr(type(self), hook) is not getattr(Defense, hook)
 
     def equip(self, vit: ViT, rng: Generator) -> None:
-        """Change the architecture, before training; new weights come from rng."""
+        """Change the architecture, before training; new weights come from rng.
+
+        Read what is added as an attribute of vit: torch.func puts tensors in a parameter's place.
+        """
 
     def draw(self, vit: ViT, batch: int, rng: Generator) -> Randomness | None:
         """Draw what a client's step needs at random, with one row per image."""

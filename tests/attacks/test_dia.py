@@ -31,7 +31,7 @@ def true_masks(subject, images, seed):
             return thrown[name]
 
         module.masks = keep
-    subject.model.logits(images, None)
+    subject.model.defense.logits(vit, images)
     return thrown
 
 

@@ -24,6 +24,8 @@ class Bottleneck(Defense):
     """Stochastic bottleneck: the head sees a noisy code of the features, kept near a normal one."""
 
     paper: ClassVar[str] = "arXiv:2208.04767"
+    ENCODER: ClassVar[str] = "encoder"
+    DECODER: ClassVar[str] = "decoder"
     draws: ClassVar[type[Randomness]] = Code
     width: Annotated[int, Field(ge=1)] = 16
     """Numbers in a code."""
@@ -34,9 +36,11 @@ class Bottleneck(Defense):
         """Add one map into the code's mean and log-variance, and one back."""
         d, k = vit.positions.shape[-1], self.width
         vit.register_parameter(
-            "encoder", nn.Parameter(torch.randn(2 * k, d, generator=rng) / d**0.5)
+            self.ENCODER, nn.Parameter(torch.randn(2 * k, d, generator=rng) / d**0.5)
         )
-        vit.register_parameter("decoder", nn.Parameter(torch.randn(d, k, generator=rng) / k**0.5))
+        vit.register_parameter(
+            self.DECODER, nn.Parameter(torch.randn(d, k, generator=rng) / k**0.5)
+        )
 
     def draw(self, vit: ViT, batch: int, rng: Generator) -> Code:
         """Draw the noise."""
@@ -57,11 +61,11 @@ class Bottleneck(Defense):
     ) -> Outputs:
         """Pass the features through the code; without noise through its mean."""
         plain = super().forward(vit, images, positions, randomness)
-        mean, spread = (plain.features @ vit.get_parameter("encoder").T).chunk(2, dim=1)
+        mean, spread = (plain.features @ getattr(vit, self.ENCODER).T).chunk(2, dim=1)
         code = mean
         if isinstance(randomness, Code):
             code = mean + (spread / 2).exp() * randomness.noise.to(mean)
-        features = code @ vit.get_parameter("decoder").T
+        features = code @ getattr(vit, self.DECODER).T
         return Outputs(vit.classify(features), features, {"mean": mean, "spread": spread})
 
     def losses(
