@@ -9,10 +9,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
-from privbench.records.case import Record
+from privbench.records.case import Record, Scores
 from privbench.records.store import Store
 from privbench.reports.leaderboard import leaderboard, to_csv
 from tests.sample_records import FACTS, case, part
@@ -29,7 +30,7 @@ def make(folder: Path) -> None:
     for victim in range(VICTIMS):
         model = "vit_vanilla" if not victim else part(f"vit_{victim}", depth=12, width=384)
         for attack in range(ATTACKS):
-            settings = {f"setting_{n}": 0.1 * n for n in range(8)}
+            settings: dict[str, Any] = {f"setting_{n}": 0.1 * n for n in range(8)}
             for picture in range(PICTURES):
                 one = case(part(f"attack_{attack}", **settings), model, (picture,))
                 record = _record(rng.uniform(0, 60, (2, len(NAMES))).tolist())
@@ -39,6 +40,8 @@ def make(folder: Path) -> None:
 
 
 def _record(numbers: list[list[float]]) -> Record:
+    scores: Scores
+    floor: Scores
     scores, floor = ({n: [v] for n, v in zip(NAMES, row, strict=True)} for row in numbers)
     return Record(
         case(),
