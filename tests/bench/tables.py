@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from privbench.records.case import Record, Scores
+from privbench.records.case import Record
 from privbench.records.store import Store
 from privbench.reports.leaderboard import leaderboard, to_csv
 from tests.sample_records import FACTS, case, part
@@ -39,9 +39,7 @@ def make(folder: Path) -> None:
                 path.write_text(replace(record, case=one).to_json(), encoding="utf-8")
 
 
-def _record(numbers: list[list[float]]) -> Record:
-    scores: Scores
-    floor: Scores
+def _record(numbers: list[list[float | None]]) -> Record:
     scores, floor = ({n: [v] for n, v in zip(NAMES, row, strict=True)} for row in numbers)
     return Record(
         case(),
