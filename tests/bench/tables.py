@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def make(folder: Path) -> None:
     for victim in range(VICTIMS):
         model = "vit_vanilla" if not victim else part(f"vit_{victim}", depth=12, width=384)
         for attack in range(ATTACKS):
-            settings = {f"setting_{n}": 0.1 * n for n in range(8)}
+            settings: dict[str, Any] = {f"setting_{n}": 0.1 * n for n in range(8)}
             for picture in range(PICTURES):
                 one = case(part(f"attack_{attack}", **settings), model, (picture,))
                 record = _record(rng.uniform(0, 60, (2, len(NAMES))).tolist())
@@ -38,7 +39,7 @@ def make(folder: Path) -> None:
                 path.write_text(replace(record, case=one).to_json(), encoding="utf-8")
 
 
-def _record(numbers: list[list[float]]) -> Record:
+def _record(numbers: list[list[float | None]]) -> Record:
     scores, floor = ({n: [v] for n, v in zip(NAMES, row, strict=True)} for row in numbers)
     return Record(
         case(),
