@@ -29,6 +29,14 @@ def with_commands(*marks: str) -> list[Path]:
     return [p for p in PAGES if any(b.mark in marks and b.commands() for b in blocks(p))]
 
 
+def quick() -> list[Path]:
+    return [
+        page
+        for page in PAGES
+        if any(b.mark == WHOLE and (b.commands() or b.language == "python") for b in blocks(page))
+    ]
+
+
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     return caller(monkeypatch, capsys)
@@ -50,6 +58,12 @@ def fewest(words: list[str]) -> list[str]:
     return ["--images", "1"] if words[0] in ("run", "eval") else []
 
 
+def shallow(words: list[str]) -> list[str]:
+    """Return options that make a victim quick to build."""
+    depth = [] if any(word.startswith("timm:") for word in words) else ["model.depth=1"]
+    return [word for one in depth for word in ("--set", one)]
+
+
 def write_file(block: Block, folder: Path) -> None:
     """Do as the reader does whom the page tells to put this into a file."""
     if block.file:
@@ -58,7 +72,7 @@ def write_file(block: Block, folder: Path) -> None:
         path.write_text(block.text, encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", with_commands(WHOLE), ids=named)
+@pytest.mark.parametrize("page", quick(), ids=named)
 def test_each_quick_command_runs_on_one_picture(page, reader, call):
     for block in blocks(page):
         write_file(block, reader)
@@ -95,7 +109,7 @@ def test_each_long_command_can_be_planned(page, reader, call, monkeypatch):
         write_file(block, reader)
         for words in block.commands() if block.mark in ("slow", "long") else []:
             if words[0] == "run":
-                code, _, err = call(*words, "--images", "1")
+                code, _, err = call(*words, *fewest(words), *shallow(words))
                 assert (code, err) == (2, "Error: \n"), words
 
 
