@@ -101,7 +101,7 @@ class ViT(nn.Module):
         table = self._table()
         return self.blank if table is None else table
 
-    def _table(self) -> nn.Parameter | None:
+    def _table(self) -> Tensor | None:
         return getattr(self.backbone, "pos_embed", None)
 
     @property

@@ -33,7 +33,9 @@ class Block:
 
     def commands(self) -> list[list[str]]:
         """Words of each command that calls privbench, without the program's name."""
-        lines = self.text.replace("\\\n", " ").splitlines()
+        if self.language not in ("", "bash"):
+            return []
+        lines = [one for one in self.text.replace("\\\n", " ").splitlines() if "privbench" in one]
         words = [shlex.split(line, comments=True) for line in lines]
         return [one[1:] for one in words if one and one[0].endswith("privbench")]
 

@@ -10,7 +10,7 @@ from privbench.victims.preset import preset_names, read_preset
 
 SHELVES = ("attacks", "defenses", "datasets", "metrics", "evals")
 PRESETS = ("models", "suites")
-NEEDS = ("needs", "reads")
+NEEDS = ("needs", "roles")
 """Class attributes that say what a component cannot do without."""
 
 

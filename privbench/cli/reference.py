@@ -9,6 +9,7 @@ from privbench.cli.catalog import PRESETS, entries
 from privbench.cli.settings import base, settings
 from privbench.cli.show import HEADINGS
 from privbench.component import Component, find
+from privbench.roles import NAMES as ROLES
 from privbench.victims.cards import bundled, card
 from privbench.victims.preset import Preset, model_preset, read_preset
 
@@ -58,7 +59,8 @@ def _component(shelf: str, name: str) -> list[str]:
     facts = [f"Source: {_linked(kind.paper)}." if kind.paper else "", f"Version {kind.version}."]
     for key, heading in HEADINGS.items():
         if wanted := sorted(getattr(kind, key, ())):
-            facts.append(f"{heading}: {', '.join(f'`{one}`' for one in wanted)}.")
+            said = (ROLES.get(one, f"`{one}`") for one in wanted)
+            facts.append(f"{heading}: {'; '.join(said)}.")
     facts += _particulars(kind)
     rows = [(f"`{one.name}`", one.default, one.values, one.note) for one in settings(kind)]
     table = _table(("setting", "default", "values", ""), rows) if rows else "No settings."

@@ -10,7 +10,7 @@ from privbench.component import find
 from privbench.victims.cards import bundled, card
 from privbench.victims.preset import model_preset, read_preset
 
-HEADINGS = dict(zip(NEEDS, ("Needs to know", "Reads the gradient of"), strict=True))
+HEADINGS = dict(zip(NEEDS, ("Needs to know", "Needs of the victim"), strict=True))
 
 
 def sheet(entry: Entry) -> RenderableType:
