@@ -103,9 +103,9 @@ def test_the_search_for_the_secret_finds_it_under_every_name(line):
     assert not knows_secret(line.replace("Secret", "Update"))
 
 
-def test_only_client_runner_and_checks_know_what_a_secret_is():
+def test_only_client_attempt_and_checks_know_what_a_secret_is():
     running = ROOT / "privbench" / "running"
-    allowed = {running / f"{name}.py" for name in ("client", "runner", "checks")}
+    allowed = {running / f"{name}.py" for name in ("attempt", "client", "checks")}
     paths = [
         path
         for folder in ("privbench", "attacks", "defenses")

@@ -46,7 +46,7 @@ MISTAKES = {
     "--suite demmo": "No suite is called 'demmo'. Did you mean 'demo'?",
     "--model timm:deit_smal_patch16_224": "Did you mean 'deit_small_patch16_224'?",
     "--model timm:": "No timm model is called ''. It is one of",
-    "--model timm:resnet18": "Choose a plain ViT or DeiT of timm, e.g. timm:deit_small",
+    "--model timm:resnet18": "Choose a ViT of timm, e.g. timm:deit_small",
     "--attack ,": "Nothing says which",
     # --set: names
     "--set attak.steps=3": "No section of --set is called 'attak'. Did you mean 'attack'?",

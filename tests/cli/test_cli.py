@@ -111,7 +111,7 @@ def test_list_shows_every_shelf_and_a_line_of_each(call):
 
 def test_list_of_one_shelf_shows_that_alone(call):
     _, out, _ = call("list", "attacks")
-    assert "Needs: positions, projection." in " ".join(out.split())
+    assert "Needs: positions, stem." in " ".join(out.split())
     assert "vit_mjp" not in out
 
 
