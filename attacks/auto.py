@@ -58,7 +58,7 @@ class Auto(Attack):
         found = probe(seen)
         stages = members(self.tier, found)
         count = sum(map(len, stages))
-        # seeds by place, so that a member that does not run leaves the others' dice alone
+        # seeds by place, so that a member that does not run leaves the others' draws alone
         seeds = iter(torch.randint(2**62, (count + 2,), generator=rng).tolist())
         verdict = Verdict(seen, Generator().manual_seed(next(seeds)))
         arranging = Generator().manual_seed(next(seeds))

@@ -96,12 +96,12 @@ class PositionLeastSquares(Attack):
 
 
 def _batch(
-    system: System, mixture: Tensor, beside: Tensor, batch: int, side: int
+    system: System, mixture: Tensor, off: Tensor, batch: int, side: int
 ) -> tuple[Tensor, int, str]:
     """Return patches of all images alike, dimensions of a patch left open, and a warning.
 
-    Off the span of D (columns of `beside`, d x rest) the embedding gradient shows the span of the
-    images' differences, patch by patch. Beside that span all images are equal to the mixture.
+    Off the span of D (columns of `off`, d x rest) the embedding gradient shows the span of the
+    images' differences, patch by patch. Off that span all images are equal to the mixture.
     """
     n, d = system.token.shape
     p, open_to_it = mixture.shape[1], (batch - 1) * n
@@ -111,7 +111,7 @@ def _batch(
             "minimum-norm mixture of them, not a picture of each."
         )
         return mixture, p, warning
-    differences = torch.linalg.svd(beside.T @ system.embedding, full_matrices=False).Vh
+    differences = torch.linalg.svd(off.T @ system.embedding, full_matrices=False).Vh
     free = differences[:open_to_it].T  # p k
     patches = complete_columns(mixture - mixture @ free @ free.T, free, side)
     warning = (

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Generator
 
-from privbench.block_masks import LARGEST, SMALLEST, Sampler, moved, sample, throw
+from privbench.block_masks import LARGEST, SMALLEST, Sampler, draw_moves, moved, sample
 from privbench.defense import Defense, Labels
 from privbench.threat import Draw, Images, Randomness
 from privbench.vit import ViT
@@ -37,7 +37,7 @@ class Shuffle(Defense):
             sample(self.sampler, vit.grid, self.ratio, self.smallest, self.largest, words)
             for _ in range(1 if self.per == "batch" else batch)
         ]
-        draw = throw(torch.tensor(rows), rng)
+        draw = draw_moves(torch.tensor(rows), rng)
         return Draw(draw.mask.expand(batch, -1).clone(), draw.order.expand(batch, -1).clone())
 
     def prepare(

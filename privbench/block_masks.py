@@ -92,7 +92,7 @@ def blockwise_draw(grid: int, ratio: float, rngs: Sequence[Generator]) -> Draw:
     for rng in rngs:
         words = random.Random(int(torch.randint(2**62, (), generator=rng)))
         mask = sample("blockwise", grid, ratio, SMALLEST, LARGEST, words)
-        draws.append(throw(torch.tensor([mask]), rng))
+        draws.append(draw_moves(torch.tensor([mask]), rng))
     return Draw(torch.cat([d.mask for d in draws]), torch.cat([d.order for d in draws]))
 
 
@@ -101,7 +101,7 @@ def still(mask: Bool[Tensor, "b n"]) -> Draw:
     return Draw(mask, torch.arange(mask.shape[1]).repeat(len(mask), 1))
 
 
-def throw(mask: Bool[Tensor, "b n"], rng: Generator) -> Draw:
+def draw_moves(mask: Bool[Tensor, "b n"], rng: Generator) -> Draw:
     """Pair a mask with a uniform permutation of its patches; fixed points are allowed."""
     draw = still(mask)
     for row, cells in zip(draw.order, mask, strict=True):

@@ -67,7 +67,7 @@ class OutOfMemory(PrivbenchError):
 
     def __init__(self) -> None:
         super().__init__(
-            "Memory is too short for one case alone. Take a smaller --batch-size or a smaller "
+            "Not enough memory for a single case. Take a smaller --batch-size or a smaller "
             "model, or another device."
         )
 

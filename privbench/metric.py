@@ -18,13 +18,13 @@ class Target:
     images: Images
     """The private pictures."""
     fed: Images
-    """What the victim's network was fed: patches moved, if the defense moves them."""
+    """The network's input: patches moved, if the defense moves them."""
     moved: bool
     """Whether the defense moves anything at all."""
     patch: int
     """Side of the victim's patches, in pixels."""
     mask: Bool[Tensor, "b n"] | None = None
-    """Patches that the defense's dice treated; None without dice."""
+    """Patches that the defense's random draw treated; None without a draw."""
 
     @property
     def split(self) -> bool:

@@ -10,7 +10,7 @@ from privbench.observation import Observation
 from privbench.vit import ViT
 
 HIDDEN = 3e-6
-"""Share of the embedding gradient's norm above which a direction beside the tokens is real."""
+"""Share of the embedding gradient's norm above which a direction off the tokens is real."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Probe:
     positions: bool
     """Whether the position gradient is shared."""
     hidden: int
-    """Rank of the embedding gradient beside the span of the token gradients: none for one plain
+    """Rank of the embedding gradient off the span of the token gradients: none for one plain
     picture, one for each masked patch, one for each further picture's patch."""
     open_dimensions: int
     """Numbers of the picture that linear algebra cannot decide."""

@@ -66,11 +66,11 @@ def ambiguity(seen: Observation, draw: Draw | None = None) -> Ambiguity:
     total = shared[UNKNOWN].flatten().double()
     both = _solve(torch.cat([weight @ hull, -rows.T], dim=1).T, total[:, None])[:, 0]
     w, v = both[:m], both[m:]
-    beside = _solve(rows, weight - (weight @ hull) @ hull.T)  # u p, orthogonal to the hull
+    off = _solve(rows, weight - (weight @ hull) @ hull.T)  # u p, orthogonal to the hull
     unit = w / w.norm()
     inside = torch.linalg.svd(unit[None], full_matrices=True).Vh[1:]  # m-1 m
     origin = weight.new_empty(n, p)
-    origin[~masked] = beside + (v / w.norm())[:, None] * (hull @ unit)
+    origin[~masked] = off + (v / w.norm())[:, None] * (hull @ unit)
     origin[masked] = (hull @ unit) / w.norm()
     return Ambiguity(origin, inside @ hull.T, masked)
 

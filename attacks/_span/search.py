@@ -229,7 +229,7 @@ class Search:
         self.calibrated = True
 
     def _single(self, at: Int[Tensor, " r"], context: Float[Tensor, "n c"], number: int) -> None:
-        """Patches whose place is known: from where they are, later also from beside it."""
+        """Patches whose place is known: from where they are, later also from near it."""
         if not len(at):
             return
         tries = 1 if number == 0 else 16 if self.blind else 8

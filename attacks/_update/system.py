@@ -55,8 +55,8 @@ def read(shared: Mapping[str, Tensor], prefix: int) -> System:
     mismatch = relative(bias - total, bias)
     size = float(total.square().sum())
     factor = float(bias @ total) / size if size else 1.0
-    beside = relative(bias - factor * total, bias)
-    if dead or factor <= 0 or abs(factor - 1) <= max(5 * beside, 1e-4):
+    misfit = relative(bias - factor * total, bias)
+    if dead or factor <= 0 or abs(factor - 1) <= max(5 * misfit, 1e-4):
         factor = 1.0
     return System(token, embedding / factor, dead, factor, mismatch)
 
