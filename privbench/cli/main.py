@@ -59,7 +59,9 @@ def run(
     batch_size: Annotated[
         int | None, typer.Option(help="Images per update. \\[default: 1]", metavar="B")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of client and attack. \\[default: 0]")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of client and attack. \\[default: 0]")
+    ] = None,
     set_: Annotated[
         Names,
         typer.Option(
