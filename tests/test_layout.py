@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.versions import imported
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SHELVES = ("attacks", "configs", "defenses")
@@ -78,14 +80,7 @@ def harness() -> set[str]:
 
 def imports(path: Path) -> set[str]:
     """Modules of privbench that a file imports, wherever in it."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-    return {name for name in found if name.startswith("privbench.")}
+    return imported(ast.parse(path.read_text(encoding="utf-8")))
 
 
 def test_the_root_is_what_a_component_may_import():

@@ -87,8 +87,13 @@ def parsed(module: str) -> ast.Module:
 
 def imports(module: str) -> set[str]:
     """Return what a module imports of the project, wherever in it."""
+    return imported(parsed(module))
+
+
+def imported(code: ast.Module) -> set[str]:
+    """Return what a syntax tree imports of the project."""
     found: set[str] = set()
-    for node in ast.walk(parsed(module)):
+    for node in ast.walk(code):
         if isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
             found |= {f"{node.module}.{alias.name}" for alias in node.names}

@@ -90,6 +90,7 @@ def _jobs(
     vit, size = victim.model.vit, suite.batch_size
     name = suite.dataset or preset.dataset
     model = model_part(recipe.model, recipe.settings, victim)
+    control = control_of(preset, recipe.settings)
     refusals = {part.label: _refusal(one, part.name, threat, victim) for part, one in attacks}
     nested = {part.label: nested_versions(one) for part, one in attacks}
     for start in range(0, len(suite.indices), size):
@@ -97,7 +98,7 @@ def _jobs(
         for part, _ in attacks:
             case = Case(
                 model=model,
-                control=control_of(preset, recipe.settings),
+                control=control,
                 weights=victim.weights,
                 weights_sha256=victim.weights_sha256,
                 defense=recipe.defenses,
@@ -230,8 +231,7 @@ def control_of(preset: Preset, changed: Mapping[str, Any]) -> str | None:
         return None
     control = model_preset(preset.control)
     # one of timm's or the user's own is its own control, without the scheme that was asked of it
-    described = preset.timm is None and not preset.own
-    bare = () if described else tuple(find(Defense, _scheme(changed)).setting_names())
+    bare = () if preset.described else tuple(find(Defense, _scheme(changed)).setting_names())
     own = [k for k in known_settings(control) if k not in ("scheme", *bare)]
     same = {k: v for k, v in changed.items() if k in own}
     default = {**control.architecture, **control.settings, **control.initial(), **VARIANTS}

@@ -39,7 +39,7 @@ class Victims:
         """Return a victim; raises what `load` raises."""
         parts = tuple(make(Defense, one.name, one.settings) for one in recipe.defenses)
         # one that changes the architecture has a network of its own
-        inside = parts if any(_equips(one) for one in parts) else ()
+        inside = parts if any(one.changes("equip") for one in parts) else ()
         named = recipe.defenses if inside else ()
         key = json.dumps(
             [recipe.model, recipe.settings, _weights(recipe.weights), [*map(vars, named)]],
@@ -100,10 +100,6 @@ def load_pictures(
             "Name their folder with --data-root, or run the case again."
         )
     return images, labels
-
-
-def _equips(defense: Defense) -> bool:
-    return type(defense).equip is not Defense.equip
 
 
 def _weights(name: str | None) -> list[object]:

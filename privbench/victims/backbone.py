@@ -66,7 +66,7 @@ def _own(name: str, settings: Mapping[str, Any]) -> nn.Module:
             f"{own_label(name)}: {' and '.join(sizes)} are the function's own affair. Change them "
             "there, and leave them out here."
         )
-    return built(name, None)
+    return built(name)
 
 
 def _outside(

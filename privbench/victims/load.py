@@ -14,7 +14,7 @@ from privbench.stack import Stack
 from privbench.variants import give_dropout, strip_first_block
 from privbench.victims.backbone import build
 from privbench.victims.cards import bundled
-from privbench.victims.own_model import code_sha256
+from privbench.victims.own_model import code_sha256, refuse_weights
 from privbench.victims.preset import OUTSIDE, Preset, model_preset
 from privbench.victims.weights import digest, fill, label
 
@@ -51,16 +51,11 @@ def known_settings(preset: Preset) -> list[str]:
 
     One of timm's or the user's own takes any scheme, so the settings of all are among them.
     """
-    if _described(preset):
+    if preset.described:
         scheme = find(Defense, preset.scheme).setting_names()
         return [*preset.architecture, *scheme, *preset.initial(), *VARIANTS]
     schemes = [key for name in names(Defense.shelf) for key in find(Defense, name).setting_names()]
     return list(dict.fromkeys([*OUTSIDE, *preset.initial(), *VARIANTS, *schemes]))
-
-
-def _described(preset: Preset) -> bool:
-    """Whether a preset says what the network is; else timm or the user's function does."""
-    return preset.timm is None and not preset.own
 
 
 def load(
@@ -76,8 +71,10 @@ def load(
     ask for another architecture or start.
     """
     preset = model_preset(name)
+    if preset.own:
+        refuse_weights(name, weights)
     UnknownName.refuse(f"setting of {name}", settings, known_settings(preset))
-    if not _described(preset):
+    if not preset.described:
         preset = preset.model_copy(update={"scheme": settings.get("scheme", preset.scheme)})
     architecture = _architecture(preset, settings)
     seed = settings.get("init_seed", preset.init_seed)
@@ -90,7 +87,7 @@ def load(
     scheme = make(Defense, preset.scheme, dict(preset.settings) | changes)
     vit = build(preset, name, architecture, seed)
     if preset.own:
-        weights = _own_weights(weights)
+        weights = "own"
     else:
         vit.positions.data *= spread / TIMM_STD
     if variants["dropout"]:
@@ -122,15 +119,9 @@ def load(
 
 def _architecture(preset: Preset, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the network is built with: the preset's, or what is given beside a name."""
-    if _described(preset):
+    if preset.described:
         return {key: settings.get(key, value) for key, value in preset.architecture.items()}
     return {key: settings[key] for key in OUTSIDE if key in settings and key != "scheme"}
-
-
-def _own_weights(weights: str | None) -> str:
-    if weights is not None:
-        raise BadSetting("A model of your own brings its own weights. Leave --weights out.")
-    return "own"
 
 
 def _check(name: str, architecture: Mapping[str, Any], seed: Any, spread: Any) -> None:

@@ -37,7 +37,8 @@ def open_own(
     This runs the file, as Python would: name only files that you trust.
     """
     short = own_label(name)
-    network = built(name, weights).eval().to(device)
+    refuse_weights(name, weights)
+    network = built(name).eval().to(device)
     side = settings.get(SETTING, getattr(network, SETTING, SIDE))
     side = side[0] if isinstance(side, tuple | list) and side else side
     if type(side) is not int or side < 1:
@@ -55,10 +56,14 @@ def code_sha256(name: str) -> str:
     return hashlib.sha256(_parts(name)[0].read_bytes()).hexdigest()
 
 
-def built(name: str, weights: str | None) -> nn.Module:
-    """Return what FILE.py:FACTORY gives; raises BadSetting. This runs the file."""
+def refuse_weights(name: str, weights: str | None) -> None:
+    """Raise BadSetting, before the file is run, if the user names weights."""
     if weights is not None:
         raise BadSetting(f"{own_label(name)} brings weights of its own. Leave --weights out.")
+
+
+def built(name: str) -> nn.Module:
+    """Return what FILE.py:FACTORY gives; raises BadSetting. This runs the file."""
     return _made(*_parts(name))
 
 

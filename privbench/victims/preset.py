@@ -50,6 +50,11 @@ class Preset(BaseModel):
     recipe: Recipe = Recipe()
     """How `privbench train` trains it."""
 
+    @property
+    def described(self) -> bool:
+        """Whether it says what the network is; else timm or the user's function does."""
+        return self.timm is None and not self.own
+
     def initial(self) -> dict[str, int | float]:
         """Return the settings of what the weights are before training."""
         return {"init_seed": self.init_seed, "position_std": self.position_std}
