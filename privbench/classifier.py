@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from privbench.component import Part
+from privbench.errors import NotFinite
 from privbench.observation import PublicModel
 from privbench.threat import Images
 
@@ -34,11 +35,15 @@ class Classifier:
     """Classes among which the answer is chosen; None for all."""
 
     def logits(self, images: Images) -> Float[Tensor, "b classes"]:
-        """Return logits, minus infinity for classes that are out of the question."""
+        """Return logits, minus infinity for classes that are out of the question.
+
+        Raises NotFinite where the network's own are NaN or infinite.
+        """
         return self.among(self.network(images))
 
     def among(self, logits: Float[Tensor, "b classes"]) -> Float[Tensor, "b classes"]:
-        """Rule out the classes that no answer can be."""
+        """Rule out the classes that no answer can be; raises NotFinite."""
+        require_finite(logits)
         if self.columns is None:
             return logits
         kept = torch.full_like(logits, -torch.inf)
@@ -49,3 +54,19 @@ class Classifier:
     def restricted(self, columns: list[int] | None) -> "Classifier":
         """Return this model choosing among these classes only."""
         return replace(self, columns=None if columns is None else tuple(columns))
+
+
+def require_finite(values: Float[Tensor, "b ..."]) -> None:
+    """Raise NotFinite, with the rows, where anything is NaN or infinite.
+
+    An argmax takes NaN for the largest number and a comparison for a wrong answer, so that
+    accuracy would come out as if nothing were.
+    """
+    wrong = ~values.isfinite().reshape(len(values), -1).all(1)
+    if wrong.any():
+        rows = wrong.nonzero().flatten().tolist()
+        raise NotFinite(
+            f"The model answers {len(rows)} of {len(values)} pictures with NaN or infinity. "
+            "Check its weights.",
+            rows,
+        )

@@ -1,7 +1,7 @@
 """The errors a user can cause, one or two sentences each."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MOST_LISTED = 100
 
@@ -48,6 +48,15 @@ class Unreadable(BadData):
 
 class BadWeights(PrivbenchError, ValueError):
     """A weights file cannot be read or belongs to another model."""
+
+
+class NotFinite(PrivbenchError, ValueError):
+    """A number that figures would be made of is NaN or infinite."""
+
+    def __init__(self, message: str, rows: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.rows = rows
+        """Places in the batch that it concerns."""
 
 
 class BadUpdate(PrivbenchError, ValueError):

@@ -16,6 +16,8 @@ from privbench.datasets._small import CIFAR10_CLASSES, SIDE, Pictures, Small
 from privbench.errors import BadData
 
 LABELS = "labels.npy"
+RELEASED = 10_000
+"""Pictures of one severity."""
 REMEDY = "Unpack CIFAR-10-C.tar (Zenodo record 2535967) there anew."
 
 
@@ -59,6 +61,15 @@ class CIFAR10C(Small):
             raise BadData(
                 f"'{files[1]}' has labels from {labels.min()} to {labels.max()}, not 0 to "
                 f"{len(CIFAR10_CLASSES) - 1}. {REMEDY}"
+            )
+        if (
+            len(pixels) == RELEASED
+            or (labels.reshape(len(SEVERITIES), count) != labels[:count]).any()
+        ):
+            raise BadData(
+                f"'{files[0]}' holds {len(pixels):,} pictures whose labels do not come "
+                f"{len(SEVERITIES)} times over, as of one severity alone; which one, nothing says. "
+                f"{REMEDY}"
             )
         first = (self.severity - 1) * count
 

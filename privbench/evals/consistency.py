@@ -45,7 +45,8 @@ class Consistency(Evaluation):
         first, second = model.among(vit.head(plain)), model.among(vit.head(puzzled))
         agrees = (first.argmax(1) == second.argmax(1)).float()
         right = first.argmax(1) == labels
-        logs = log_softmax(second, 1), log_softmax(first, 1)
+        kept = first[0] > -torch.inf  # a class that is ruled out adds zero times infinity
+        logs = log_softmax(second[:, kept], 1), log_softmax(first[:, kept], 1)
         return {
             "feature_distance": (plain[:, 0] - puzzled[:, 0]).norm(dim=1),
             "agreement": agrees,

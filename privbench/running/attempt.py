@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from math import isinf, isnan
 from threading import Lock
 
 import numpy as np
@@ -104,6 +105,7 @@ def _attack(jobs: Sequence[Job], victims: Victims, tick_of: TickOf) -> list[Resu
         answers = attack.reconstruct_many(seen, rngs, ticks)
     seconds = (time.perf_counter() - start) / len(jobs)
     for observation, answer in zip(seen, answers, strict=True):
+        _demand_objective(answer)
         for images in (answer.images, *answer.members.values()):
             _demand(images, observation.shape)
     with SCORING:
@@ -191,6 +193,12 @@ def _demand(images: Images, shape: tuple[int, int, int, int]) -> None:
         raise ValueError("the answer holds NaN or infinity")
     if images.min() < 0 or images.max() > 1:
         raise ValueError("the answer leaves [0, 1]")
+
+
+def _demand_objective(answer: Reconstruction) -> None:
+    """Refuse what nobody explains: an attack that warns may hand in infinity."""
+    if isnan(answer.objective) or (isinf(answer.objective) and not answer.warnings):
+        raise ValueError(f"the answer's objective is {answer.objective}")
 
 
 def _label_accuracy(answer: Reconstruction, secret: Secret) -> float | None:

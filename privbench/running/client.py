@@ -34,7 +34,8 @@ def share(
 
     The draws depend on the seed alone, so that all attacks on a victim, and all victims with the
     same scheme, face the same mask; all local steps of a round share one draw. Nothing that the
-    observation holds aliases the secret. Raises BadUpdate if local training diverges.
+    observation holds aliases the secret. Raises BadUpdate if local training diverges, or if the
+    update is not finite.
     """
     vit, defense = victim.model.vit, victim.model.defense
     update, draw = _round(victim.model, images, labels, threat.protocol, seed)
@@ -70,7 +71,14 @@ def _round(
     gradient = local_update(model, images, labels, draw, protocol, generator("dropout", *seed))
     withheld = defense.withholds(gradient)
     shared = {name: t.detach().clone() for name, t in gradient.items() if name not in withheld}
-    return defense.protect(Update(shared, withheld), generator("protect", *seed)), draw
+    update = defense.protect(Update(shared, withheld), generator("protect", *seed))
+    for name, tensor in update.tensors.items():
+        if not tensor.isfinite().all():
+            raise BadUpdate(
+                f"The client's update is NaN or infinite in {name}, so there is nothing to attack. "
+                "Look at the model's weights and at the defense's settings."
+            )
+    return update, draw
 
 
 def local_update(

@@ -7,6 +7,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from privbench.component import make, names
+from privbench.errors import NotFinite
 from privbench.metric import Metric, Target
 from privbench.records.case import Scores
 from privbench.threat import Images
@@ -35,7 +36,10 @@ def mark(
     mean: Images,
     members: Mapping[str, Images],
 ) -> Marks:
-    """Score an answer, each member of an ensemble, and the mean color."""
+    """Score an answer, each member of an ensemble, and the mean color; raises NotFinite.
+
+    A table leaves out what is no number, and would average over the other pictures.
+    """
     return Marks(
         scores=_scores(metrics, images, target),
         floor=_scores(metrics, mean, target),
@@ -71,8 +75,14 @@ def facts(metric: Metric) -> dict[str, object]:
 
 
 def _scores(metrics: Mapping[str, Metric], found: Images, target: Target) -> Scores:
-    return {
-        name: metric.score(found, target).tolist()
+    scores = {
+        name: metric.score(found, target)
         for name, metric in metrics.items()
         if metric.applies(target)
     }
+    if wrong := [name for name, values in scores.items() if not values.isfinite().all()]:
+        raise NotFinite(
+            f"Metric '{wrong[0]}' gives NaN or infinity for this answer. Look at the answer, or at "
+            "the metric: where it means nothing, its `applies` says so."
+        )
+    return {name: values.tolist() for name, values in scores.items()}

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from privbench.errors import NotFinite
 from privbench.reports.stats import with_intervals
 
 BIN = 100
@@ -23,7 +24,8 @@ def rms_error(right: Floats, confidence: Floats, *, released: bool = False) -> f
     """Root mean squared gap between confidence and accuracy over bins of equal size; in [0, 1].
 
     `released` leaves out the last bin, as the released script does (natural-adv-examples,
-    calibration_tools.py): for comparison with published figures only.
+    calibration_tools.py): for comparison with published figures only. NaN where that leaves none.
+    Raises NotFinite.
     """
     return _rms(*_sorted(right, confidence), released=released)
 
@@ -32,15 +34,28 @@ def aurra(right: Floats, confidence: Floats) -> float:
     """Area under the response rate accuracy curve: mean accuracy of the most confident k, over k.
 
     Pictures 0 ... k - 1 are answered, those of highest confidence first; in [0, 1].
+    Raises NotFinite.
     """
     return _aurra(_sorted(right, confidence)[0])
 
 
 def calibration(right: Floats, confidence: Floats) -> dict[str, tuple[float, float, float]]:
-    """Return rms, rms_released and aurra, each with its 95 % percentile bootstrap interval."""
+    """Return rms, rms_released and aurra, each with its 95 % percentile bootstrap interval.
+
+    Raises NotFinite.
+    """
     found = _figures(*_sorted(right, confidence))
     drawn = [_figures(*one) for one in _resampled(*_sorted(right, confidence))]
     return with_intervals(found, drawn)
+
+
+def require_finite(name: str, values: Floats) -> None:
+    """Raise NotFinite where a column has NaN or infinity: sorting would give it some rank."""
+    if wrong := int((~np.isfinite(values)).sum()):
+        raise NotFinite(
+            f"The column of {name} is NaN or infinite for {wrong} of {len(values)} pictures, and "
+            "no figure over the others stands for all. Measure the model anew with another --out."
+        )
 
 
 def _figures(right: Floats, confidence: Floats) -> dict[str, float]:
@@ -53,6 +68,8 @@ def _figures(right: Floats, confidence: Floats) -> dict[str, float]:
 
 def _sorted(right: Floats, confidence: Floats) -> tuple[Floats, Floats]:
     """Sort by confidence, upwards; ties share their mean."""
+    require_finite("right answers", right)
+    require_finite("confidence", confidence)
     levels, which = np.unique(confidence, return_inverse=True)
     share = np.bincount(which, right) / np.bincount(which)
     order = np.argsort(which, kind="stable")
@@ -68,7 +85,7 @@ def _resampled(right: Floats, confidence: Floats) -> Iterator[tuple[Floats, Floa
 
 
 def _rms(right: Floats, confidence: Floats, *, released: bool) -> float:
-    if not (n := len(right)):
+    if not (n := len(right)) or (released and n < 2 * BIN):
         return float("nan")
     starts = np.arange(max(n // BIN, 1)) * BIN
     sizes = np.diff(np.append(starts, n))

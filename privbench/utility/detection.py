@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privbench.reports.stats import with_intervals
+from privbench.utility.calibration import require_finite
 
 RECALL = 0.95
 """Share of outside pictures that must be found, as in FPR95 (arXiv:1610.02136)."""
@@ -22,9 +23,12 @@ class Ranking:
     """Scores of both kinds of pictures, sorted once for any number of resamples.
 
     Pictures of equal score stand or fall together: no order among them changes a figure.
+    Raises NotFinite.
     """
 
     def __init__(self, inside: Floats, outside: Floats) -> None:
+        require_finite("scores of known classes", inside)
+        require_finite("scores of unknown classes", outside)
         scores = np.concatenate([inside, outside])
         order = np.argsort(-scores, kind="stable")
         self.order, self.sizes = order, (len(inside), len(outside))
@@ -63,6 +67,6 @@ class Ranking:
 
 
 def detection(inside: Floats, outside: Floats) -> dict[str, tuple[float, float, float]]:
-    """Return each figure with its 95 % percentile bootstrap interval."""
+    """Return each figure with its 95 % percentile bootstrap interval; raises NotFinite."""
     ranking = Ranking(inside, outside)
     return with_intervals(ranking.figures(), [*ranking.resampled()])

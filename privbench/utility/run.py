@@ -1,22 +1,31 @@
 """Evaluates models: resumes pass by pass, and writes a record for each."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
+from privbench.classifier import Classifier, require_finite
+from privbench.errors import NotFinite
 from privbench.records.store import write
 from privbench.records.utility import UtilityRecord, UtilityStore
 from privbench.running.environment import describe
 from privbench.running.environment import device as pick
 from privbench.seeds import generator
+from privbench.threat import Images
 from privbench.utility.plan import Pass, Request, plan_passes
 from privbench.utility.robustness import robustness_table
 from privbench.utility.table import utility_table
 
 BATCH = 250
 """Pictures that all models are shown at once."""
+
+SOME = "_when_"
+"""In the name of a column that some pictures do not count for: NaN means nothing else in it."""
 
 Report = Callable[[str, int, int], None]
 """Called with what is measured, the pictures done and all pictures."""
@@ -26,7 +35,8 @@ def evaluate(request: Request, device: str, out: Path, report: Report) -> list[U
     """Measure what has no record yet; return the records of all that was asked for.
 
     Writes accuracy.csv and robustness.csv from all records under out. Raises PrivbenchError
-    before the first pass where a name, a setting or a folder is wrong.
+    before the first pass where a name, a setting or a folder is wrong, and NotFinite in the pass
+    in which a model answers with NaN or infinity: that pass gets no record.
     """
     where, store = pick(device), UtilityStore(out)
     passes = plan_passes(request, where)
@@ -51,6 +61,30 @@ def write_tables(store: UtilityStore) -> None:
             write(store.folder / f"{name}.csv", text.encode())
 
 
+def measured_by(
+    one: Pass,
+    model: Classifier,
+    images: Images,
+    labels: Int[Tensor, " b"],
+    numbers: Sequence[int],
+) -> dict[str, Float[Tensor, " b"]]:
+    """Measure one model on some pictures; raises NotFinite where an answer or a number is none."""
+    case, condition = one.cases[0][0], one.condition
+    rngs = [generator("eval", case.seed, dict(condition), number) for number in numbers]
+    try:
+        measured = one.evaluation.measure(model, images, labels, condition, rngs)
+        for name, values in measured.items():
+            require_finite(values.nan_to_num(0, inf, -inf) if SOME in name else values)
+    except NotFinite as error:
+        raise NotFinite(
+            f"{model.part.label} answers picture {numbers[error.rows[0]]} of "
+            f"{case.dataset.label} with NaN or infinity ({case.evaluation.label}), so no figure "
+            "of it would mean anything. Check its weights and what it does to such a picture, or "
+            "leave it out of --model."
+        ) from None
+    return measured
+
+
 @torch.no_grad()
 def _measure(one: Pass, device: torch.device, report: Report) -> list[UtilityRecord]:
     """Show all models the same pictures; an unreadable one counts for none of them."""
@@ -67,8 +101,8 @@ def _measure(one: Pass, device: torch.device, report: Report) -> list[UtilityRec
         for (_, model), columns in zip(one.cases, found, strict=True):
             if not at:
                 continue
-            rngs = [generator("eval", seed, condition, numbers[place]) for place in at]
-            measured = one.evaluation.measure(model, images, labels, one.condition, rngs)
+            shown = [numbers[place] for place in at]
+            measured = measured_by(one, model, images, labels, shown)
             for name, values in measured.items():
                 column = columns.setdefault(name, [None] * total)
                 for place, value in zip(at, values.tolist(), strict=True):
