@@ -81,6 +81,10 @@ class OutOfMemory(PrivbenchError):
         )
 
 
+class WorkerLost(PrivbenchError):
+    """A process that worked for this one was killed."""
+
+
 class NoDevice(PrivbenchError):
     """The device asked for is not there."""
 

@@ -167,7 +167,9 @@ class Ascent:
 
     def report(self, done: int, steps: int, loss: float, accuracy: float) -> None:
         """Show how far the training is, and how well it goes."""
-        text = f"loss {loss:.3f}, test accuracy {100 * accuracy:.2f} %"
+        text = f"loss {loss:.3f}"
+        if accuracy == accuracy:  # NaN before it was measured
+            text += f", test accuracy {100 * accuracy:.2f} % at the end of the last whole epoch"
         self.bar.update(self.task, completed=done, total=steps, description=text)
         if not self.console.is_terminal and (percent := 100 * done // steps) > self.percent:
             self.percent = percent

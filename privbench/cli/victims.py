@@ -46,9 +46,19 @@ def train(
         int | None,
         typer.Option(help="Processes that augment large pictures.", metavar="N", min=0),
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Start from a safetensors file, trained, or pretrained; other classes get a new "
+            "head. \\[default: init]",
+            metavar="NAME",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="\\[default: results/training/MODEL[-DEFENSE]-seedN]", metavar="DIR"),
+        typer.Option(
+            help="\\[default: results/training/MODEL[-DEFENSE][-from-WEIGHTS]-seedN]", metavar="DIR"
+        ),
     ] = None,
 ) -> None:
     """Train a victim by its recipe; the same command goes on where it was stopped.
@@ -57,12 +67,15 @@ def train(
     """
     screen = console()
     with screen.status("loading"):
-        from privbench.cli.tables import Ascent
+        from privbench.cli.tables import Ascent, Passes
         from privbench.training.session import begin, finish
 
         name = model.replace(":", "_") + ("" if defense == "none" else f"-{defense}")
+        name += f"-from-{Path(weights).stem}" if weights else ""
         folder = out or Path("results") / "training" / f"{name}-seed{seed}"
         assignments = [*(set_ or []), *([f"train.epochs={epochs}"] if epochs else [])]
+    passes = Passes(screen)
+    with passes.bar:
         training = begin(
             model,
             dataset,
@@ -73,22 +86,44 @@ def train(
             out=folder,
             workers=workers,
             defense=defense,
+            weights=weights,
+            report=passes.report,
         )
     words = ["privbench train --model", model, "--dataset", str(training.identity["dataset"])]
     words += ["--data-root PATH"] if data_root else []
     words += [f"--defense {defense}"] if defense != "none" else []
+    words += [f"--weights {Path(weights).name}"] if weights else []
     words += [f"--seed {seed}", *(f"--set {one}" for one in assignments)]
     if not training.engine.is_main_process:
         finish(training, lambda *_: None)
         return
+    for split in (training.train, training.test):
+        if complaint := split.complaint():
+            screen.print(f"Note: {complaint}", soft_wrap=True)
+    if training.identity.get("new head"):
+        classes = training.victim.model.vit.classes
+        screen.print(f"Note: {weights} knows other classes: a new head for {classes} is trained.")
     ascent = Ascent(screen)
     with ascent.bar:
         path = finish(training, ascent.report, " ".join(words))
+    screen.print(_accuracy(path.with_suffix(".json")), highlight=False)
     screen.print(f"Weights: {path}", soft_wrap=True)
     screen.print(f"Log: {folder / 'log.csv'}", soft_wrap=True)
     attack = ["privbench run --attack gradinv --model", model]
     attack += [f"--defense {defense}"] if defense != "none" else []
+    attack += [f"--set {one}" for one in assignments if one.startswith(("model.", "defense."))]
     screen.print(f"Attack them: {' '.join(attack)} --weights {path}", soft_wrap=True)
+
+
+def _accuracy(card: Path) -> str:
+    """Say what the weights reach that were written, by their card."""
+    import json
+
+    found = json.loads(card.read_text(encoding="utf-8"))
+    mean, (low, high) = found["accuracy"], found["accuracy interval (Wilson, 95 %)"]
+    interval = f"{100 * low:.2f} to {100 * high:.2f}"
+    n = found["test pictures (n)"]
+    return f"Accuracy of these weights: {100 * mean:.2f} % ({interval}) on {n:,} test pictures"
 
 
 def study_pe(

@@ -1,25 +1,24 @@
 """Trains a victim by its recipe; stops and goes on without changing the outcome."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from math import nan
 
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from timm.optim._param_groups import param_groups_weight_decay
 from timm.scheduler.cosine_lr import CosineLRScheduler
-from torch import Generator, Tensor, nn
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
 
 from privbench.client_step import ClientStep
+from privbench.errors import NotFinite
 from privbench.observation import PublicModel
 from privbench.seeds import generator
 from privbench.threat import Images, Randomness, Update
 from privbench.training import checkpoint
-from privbench.training.augment import Augmentation
+from privbench.training.batches import batches, share_of
+from privbench.training.job import Training
 from privbench.training.recipe import Recipe
 from privbench.training.split import Split
 from privbench.victims.load import Victim
@@ -27,26 +26,9 @@ from privbench.victims.load import Victim
 EVALUATION_BATCH = 500
 
 Report = Callable[[int, int, float, float], None]
-"""Called with the steps done, all steps, the mean loss of the epoch and the last test accuracy."""
+"""Called with the steps done, all steps, the mean loss of the epoch and the last test accuracy,
+which is NaN before the first; at the end of an epoch it is that of the weights then written."""
 Log = list[dict[str, float]]
-
-
-@dataclass(frozen=True)
-class Training:
-    """All that decides the weights, and where they go."""
-
-    victim: Victim
-    recipe: Recipe
-    seed: int
-    train: Split
-    test: Split
-    identity: Mapping[str, Any]
-    """Names, settings and data hashes: a checkpoint goes on only with its own."""
-    folder: Path
-    engine: Accelerator
-    """One process or several, started by torchrun: they share each batch among them."""
-    workers: int = 0
-    """Processes that augment pictures, per process that trains; no answer depends on it."""
 
 
 class Objective(nn.Module):
@@ -75,7 +57,8 @@ def run(training: Training, report: Report) -> Log:
     After every epoch checkpoint and log.csv are replaced atomically. Every picture, batch and
     draw has a seed of its own, so a run that was killed ends in the same weights as an
     undisturbed one on the same machine, and several processes see what one would.
-    Raises BadWeights on a checkpoint of another training, Unwritable on a full disk.
+    Raises BadWeights on a checkpoint of another training, Unwritable on a full disk, NotFinite
+    where it diverges: the checkpoint is then that of the last epoch that ended well.
     """
     vit, recipe, engine = training.victim.model.vit, training.recipe, training.engine
     steps = len(training.train) // recipe.batch_size
@@ -96,12 +79,14 @@ def run(training: Training, report: Report) -> Log:
     objective: nn.Module = engine.prepare(Objective(training.victim.model, bf16=recipe.bf16))
     for epoch in range(len(log), recipe.epochs):
         row, start = {"epoch": float(epoch + 1)}, time.perf_counter()
-        accuracy = log[-1]["accuracy"] if log else 0.0
+        accuracy = log[-1]["accuracy"] if log else nan
         for done, loss in _epoch(training, objective, optimizer, schedule, epoch, steps):
             row["loss"] = loss
-            report(epoch * steps + done, total, loss, accuracy)
+            if done < steps:
+                report(epoch * steps + done, total, loss, accuracy)
         row["lr"] = optimizer.param_groups[0]["lr"]
-        row["accuracy"] = accuracy_of(training.victim, training.test, engine, bf16=recipe.bf16)
+        row["accuracy"] = _accuracy_after(training, (epoch + 1) * steps, total, row["lr"])
+        report((epoch + 1) * steps, total, row["loss"], row["accuracy"])
         row["seconds"] = time.perf_counter() - start
         log.append(row)
         if engine.is_main_process:
@@ -137,13 +122,41 @@ def _epoch(
         batch = images.to(device), soft.to(device), draw, progress
         optimizer.zero_grad()
         loss = _differentiate(engine, objective, model, batch, ("step", training.seed, epoch, done))
-        nn.utils.clip_grad_norm_(model.vit.parameters(), recipe.clip)
-        optimizer.step()
         whole = engine.reduce(loss.detach(), reduction="mean")
         assert isinstance(whole, Tensor)
+        norm = nn.utils.clip_grad_norm_(model.vit.parameters(), recipe.clip)
+        if not (whole.isfinite() and norm.isfinite()):
+            what = "the gradient" if whole.isfinite() else "the loss"
+            now = epoch * steps + done + 1, steps * recipe.epochs
+            raise diverged(training, what, *now, optimizer.param_groups[0]["lr"])
+        optimizer.step()
         mean += (whole.item() - mean) / (done + 1)
         yield done + 1, mean
     objective.eval()
+
+
+def _accuracy_after(training: Training, done: int, total: int, rate: float) -> float:
+    """Return the test accuracy of weights that are worth a checkpoint; raises NotFinite."""
+    state = training.victim.model.vit.state_dict()
+    if wrong := next((name for name, tensor in state.items() if not tensor.isfinite().all()), None):
+        raise diverged(training, wrong, done, total, rate)
+    try:
+        engine, bf16 = training.engine, training.recipe.bf16
+        return accuracy_of(training.victim, training.test, engine, bf16=bf16)
+    except NotFinite:
+        what = "the answer to a test picture"
+        raise diverged(training, what, done, total, rate) from None
+
+
+def diverged(training: Training, what: str, done: int, total: int, rate: float) -> NotFinite:
+    """Say where a training ended and which rate to begin anew with."""
+    usual = training.victim.preset.recipe.lr
+    lower = usual if usual < training.recipe.lr else training.recipe.lr / 10
+    return NotFinite(
+        f"The training diverged at step {done} of {total}, at a learning rate of {rate:.3g}: "
+        f"{what} is NaN or infinite. No weights were written; begin anew with "
+        f"--set train.lr={lower:.3g} and another --out."
+    )
 
 
 Batch = tuple[Images, Float[Tensor, "b classes"], Randomness | None, float]
@@ -179,67 +192,6 @@ def _differentiate(
     return loss
 
 
-def batches(
-    training: Training, epoch: int, steps: int, rows: Sequence[int]
-) -> Iterator[tuple[Images, Float[Tensor, "b classes"]]]:
-    """Yield these rows of every batch of an epoch, augmented and mixed."""
-    vit, recipe = training.victim.model.vit, training.recipe
-    augmentation = Augmentation(recipe, vit.side, vit.classes, vit.mean, vit.std)
-    rng = generator("epoch", training.seed, epoch)
-    order = _order(len(training.train), recipe, rng).tolist()
-    seeds = torch.randint(2**31, (steps, recipe.batch_size + 1), generator=rng).tolist()
-
-    def one(place: tuple[int, int]) -> tuple[Tensor, int, int]:
-        step, row = place
-        index = order[step * recipe.batch_size + row]
-        pixels = augmentation.each(training.train.picture(index), seeds[step][row])
-        return pixels, int(training.train.labels[index]), step
-
-    def batch(found: list[tuple[Tensor, int, int]]) -> tuple[Images, Float[Tensor, "b classes"]]:
-        pixels, labels, places = zip(*found, strict=True)
-        seed = seeds[places[0]][-1]
-        return augmentation.mix(torch.stack(pixels), torch.tensor(labels), seed)
-
-    yield from DataLoader(
-        Places(one, steps * recipe.batch_size),  # type: ignore[arg-type]
-        batch_sampler=[[(step, row) for row in rows] for step in range(steps)],  # type: ignore[arg-type]
-        collate_fn=batch,
-        num_workers=training.workers,
-        multiprocessing_context="fork" if training.workers else None,
-    )
-
-
-@dataclass(frozen=True)
-class Places(torch.utils.data.Dataset[Any]):
-    """A picture for each place in an epoch, a pair of step and row."""
-
-    picture: Callable[[tuple[int, int]], Any]
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, place: tuple[int, int]) -> Any:
-        return self.picture(place)
-
-
-def share_of(size: int, process: int, processes: int) -> list[int]:
-    """Rows of a batch that one of several processes takes.
-
-    A part of the first half and its mirror image in the second: mixing pairs mirrored rows, so
-    that each process mixes exactly those pairs that one process with the whole batch would.
-    """
-    part = size // 2 // processes
-    first = list(range(process * part, (process + 1) * part))
-    return first + [size - 1 - row for row in reversed(first)]
-
-
-def _order(count: int, recipe: Recipe, rng: Generator) -> Int[Tensor, " k"]:
-    """Permutation of the pictures; with repeats each of a part of them comes several times."""
-    order = torch.randperm(count, generator=rng)
-    return order.repeat_interleave(recipe.repeats)[:count]
-
-
 def _undecayed(vit: nn.Module, recipe: Recipe) -> set[str]:
     if recipe.decay_positions:
         return set()
@@ -251,7 +203,7 @@ def _undecayed(vit: nn.Module, recipe: Recipe) -> set[str]:
 def accuracy_of(
     victim: Victim, split: Split, engine: Accelerator | None = None, *, bf16: bool = False
 ) -> float:
-    """Share of correct answers, without the defense's random draws."""
+    """Share of correct answers, without the defense's random draws; raises NotFinite."""
     model = victim.model
     device, right = model.vit.mean.device, torch.zeros((), device=model.vit.mean.device)
     process, processes = (engine.process_index, engine.num_processes) if engine else (0, 1)
@@ -259,8 +211,11 @@ def accuracy_of(
     for start in range(process * EVALUATION_BATCH, len(split), processes * EVALUATION_BATCH):
         images, labels = split.load(range(start, min(start + EVALUATION_BATCH, len(split))))
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            found = model.logits(images.to(device)).argmax(1)
-        right += (found == labels.to(device)).sum()
+            found = model.logits(images.to(device))
+        # all processes learn of it together: one that stopped alone would leave the others waiting
+        right += (found.argmax(1) == labels.to(device)).sum() if found.isfinite().all() else nan
     whole = engine.reduce(right, reduction="sum") if engine else right
     assert isinstance(whole, Tensor)
+    if not whole.isfinite():
+        raise NotFinite("The model answers a test picture with NaN or infinity.")
     return whole.item() / len(split)

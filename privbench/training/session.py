@@ -19,9 +19,11 @@ from privbench.reports.stats import share_interval
 from privbench.running.environment import describe, revision
 from privbench.running.environment import device as pick
 from privbench.running.suite import distribute
-from privbench.training import loop
+from privbench.training import heeded, look, loop
 from privbench.training.checkpoint import write_tensors
-from privbench.training.loop import Report, Training
+from privbench.training.job import Training
+from privbench.training.loop import Report
+from privbench.training.origin import start_from
 from privbench.training.recipe import Recipe
 from privbench.training.split import SMALL, Split, read_split
 from privbench.victims.load import Victim, load
@@ -42,10 +44,13 @@ def begin(
     out: Path,
     workers: int | None = None,
     defense: str = "none",
+    weights: str | None = None,
+    report: look.Report = look.silent,
 ) -> Training:
     """Check every name and setting, read the pictures; raises PrivbenchError.
 
-    The defense is a name, or several that an update passes through: a+b.
+    The defense is a name, or several that an update passes through: a+b. Weights are what to
+    start from, by name or file; without them they are drawn.
     """
     settings = parse_settings(assignments, SECTIONS)
     preset = model_preset(model)
@@ -62,12 +67,17 @@ def begin(
     victim = load(model, changed, tuple(parts.values()), "init", engine.device)
     vit = victim.model.vit
     _check_defense(victim, engine.num_processes)
+    heeded.check(recipe, settings["train"], victim)
+    drawn = weights in (None, "init")
+    origin = None if drawn else start_from(victim, model, settings["model"], str(weights))
     name = dataset or preset.dataset
     first, second = (
         read_split(name, data_root, split, settings["dataset"], vit.side, vit.classes)
         for split in ("train", "test")
     )
     _check_classes(name, model, first, second)
+    _check_batch(recipe, len(first), engine.num_processes)
+    look.look_through({"train": first, "test": second}, out, engine, report)
     _check_batch(recipe, len(first), engine.num_processes)
     identity = {
         "model": model,
@@ -80,6 +90,9 @@ def begin(
     }
     if defended := [one for one in parts if one != "none"]:
         identity["defense"] = "+".join(defended)
+    if origin is not None:
+        identity |= {"weights": origin.weights, "weights_sha256": origin.sha256}
+        identity["new head"] = origin.new_head
     return Training(
         victim,
         recipe,
@@ -151,11 +164,16 @@ def _check_batch(recipe: Recipe, pictures: int, processes: int) -> None:
 def finish(training: Training, report: Report, command: str = "") -> Path:
     """Train to the end, then write float16 weights and their card; return the weights' path.
 
-    The command is what a reader of the card types to get these weights.
+    The command is what a reader of the card types to get these weights. Raises NotFinite, and
+    writes no weights, where the training diverges.
     """
     log = loop.run(training, report)
     victim, name = training.victim, str(training.identity["model"])
     halved = {k: t.half() for k, t in victim.model.vit.state_dict().items()}
+    if wrong := next((k for k, tensor in halved.items() if not tensor.isfinite().all()), None):
+        steps = len(training.train) // training.recipe.batch_size * training.recipe.epochs
+        what = f"{wrong}, as float16 holds it,"
+        raise loop.diverged(training, what, steps, steps, log[-1]["lr"])
     victim.model.vit.load_state_dict({k: t.float() for k, t in halved.items()})
     accuracy = loop.accuracy_of(victim, training.test, training.engine)
     best = max(log, key=lambda row: row["accuracy"])
@@ -167,6 +185,8 @@ def finish(training: Training, report: Report, command: str = "") -> Path:
         "accuracy interval (Wilson, 95 %)": share_interval(round(accuracy * n), n)[1:],
         "accuracy of": "the last epoch's float16 weights, without the defense's random draws",
         "test pictures (n)": n,
+        "pictures left out, unreadable": len(training.train.unreadable)
+        + len(training.test.unreadable),
         "best epoch, chosen on the test pictures": int(best["epoch"]),
         "accuracy of the best epoch": best["accuracy"],
         "training hours": round(sum(row["seconds"] for row in log) / 3600, 3),

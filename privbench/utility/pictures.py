@@ -12,16 +12,13 @@ from torch import Tensor
 
 from privbench.component import Part
 from privbench.dataset import Dataset
-from privbench.errors import BadData, BadSetting, Unreadable
+from privbench.errors import BadSetting, Unreadable
+from privbench.running.tolerance import left_out, refuse_many
 from privbench.seeds import generator
 from privbench.threat import Images
 
 SMALL = 64
 """Side in pixels up to which pictures are known by their pixels, larger ones by their files."""
-TOLERATED = 0.001
-"""Share of unreadable pictures up to which a figure over the others is still worth having."""
-NAMED = 3
-"""Unreadable pictures that a warning names."""
 CHUNK = 32
 """Pictures that a thread reads in one go."""
 HASHED = 1000
@@ -57,11 +54,7 @@ class Gallery:
             read = {number: one for part in pool.map(self._read, parts) for number, one in part}
         if self.keep and self.side <= SMALL:
             self._kept |= read
-        if len(self.unreadable) > TOLERATED * len(self):
-            raise BadData(
-                f"{len(self.unreadable)} of {len(self)} pictures cannot be read, more than "
-                f"{TOLERATED:.1%}. {next(iter(self.unreadable.values()))}"
-            )
+        refuse_many(self.unreadable, len(self))
         at = [place for place, number in enumerate(numbers) if number not in self.unreadable]
         pixels = [(read | self._kept)[numbers[place]] for place in at]
         images = torch.stack(pixels) / 255 if at else torch.zeros(0, 3, self.side, self.side)
@@ -86,10 +79,7 @@ class Gallery:
 
     def complaint(self) -> str:
         """Return a sentence on unreadable pictures; empty without any."""
-        if not self.unreadable:
-            return ""
-        first = " ".join(list(self.unreadable.values())[:NAMED])
-        return f"{len(self.unreadable)} of {len(self)} pictures left out: {first}"
+        return left_out(self.unreadable, len(self))
 
     def _read(self, numbers: Sequence[int]) -> list[tuple[int, Tensor]]:
         """Read a few pictures as 8-bit numbers; one by one where one of them is unreadable."""

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from privbench.errors import BadData, Unwritable
 from privbench.records import store
-from privbench.training.loop import batches, share_of
+from privbench.training.batches import batches, share_of
 from privbench.training.session import begin, finish
 from tests.training.test_train import TINY, quiet, same, start, weights
 
