@@ -29,6 +29,7 @@ class Rounds(Attack):
 
     paper: ClassVar[str] = "privbench"
     roles: ClassVar[frozenset[Role]] = frozenset({Role.POSITIONS, Role.STEM})
+    many_rounds: ClassVar[bool] = True
 
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         """Solve all rounds together; what stays open is completed by smoothness."""

@@ -29,6 +29,8 @@ class Attack(Component, ABC):
     """Settings that a victim must have, such as first_block: april."""
     malicious: ClassVar[bool] = False
     """Whether `tamper` changes the weights that the server sends."""
+    many_rounds: ClassVar[bool] = False
+    """Whether it reads the updates of later rounds."""
     batches: ClassVar[bool] = False
     """Whether `reconstruct_many` is faster on an accelerator than one observation at a time."""
 

@@ -111,7 +111,8 @@ def train(
     screen.print(f"Log: {folder / 'log.csv'}", soft_wrap=True)
     attack = ["privbench run --attack gradinv --model", model]
     attack += [f"--defense {defense}"] if defense != "none" else []
-    attack += [f"--set {one}" for one in assignments if one.startswith(("model.", "defense."))]
+    kept = [one for one in assignments if one.startswith(("model.", "defense."))]
+    attack += [f"--set {one}" for one in kept if not one.startswith("model.dropout")]
     screen.print(f"Attack them: {' '.join(attack)} --weights {path}", soft_wrap=True)
 
 

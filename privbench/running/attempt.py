@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from privbench.attack import Attack, Tick
-from privbench.component import make
+from privbench.component import find, make
 from privbench.metric import Target
 from privbench.observation import Observation
 from privbench.records import picture
@@ -167,7 +167,7 @@ def _judge(
         report=answer.report,
         members=marks.members,
         choice=answer.choice,
-        warnings=checks.warnings(seen.update, answer, secret, mean),
+        warnings=checks.warnings(seen.update, answer, secret, mean, _unread_rounds(job)),
         environment=environment(vit.mean.device) | _company(company),
         answers_sha256=digest(answers),
     )
@@ -182,6 +182,13 @@ def _array(images: Tensor) -> np.ndarray:
 def _company(cases: int) -> dict[str, str]:
     """Say that a case was not alone: sums are then rounded otherwise than they would be."""
     return {"cases at once": str(cases)} if cases > 1 else {}
+
+
+def _unread_rounds(job: Job) -> int:
+    """Return the rounds of a threat model whose later ones nothing reads; 1 without such."""
+    attack, nested = attack_of(job), job.case.nested or {}
+    read = attack.many_rounds or any(find(Attack, name).many_rounds for name in nested)
+    return 1 if read else job.threat.rounds
 
 
 def _demand(images: Images, shape: tuple[int, int, int, int]) -> None:

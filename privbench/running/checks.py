@@ -8,10 +8,19 @@ NEARLY_ZERO = 1e-12
 
 
 def warnings(
-    update: Update, answer: Reconstruction, secret: Secret, floor: torch.Tensor
+    update: Update,
+    answer: Reconstruction,
+    secret: Secret,
+    floor: torch.Tensor,
+    unread_rounds: int = 1,
 ) -> tuple[str, ...]:
-    """Sentences about one case; floor is the mean-color picture."""
+    """Sentences about one case; floor is the mean-color picture.
+
+    Unread rounds are those of a threat model whose attack reads the first alone.
+    """
     found = list(answer.warnings)
+    if unread_rounds > 1:
+        found.append(f"This attack reads the first of {unread_rounds} updates only.")
     if all(float(tensor.abs().max()) < NEARLY_ZERO for tensor in update.tensors.values()):
         found.append("The update is (nearly) zero.")
     mask = None if secret.draw is None else secret.draw.treated

@@ -14,6 +14,7 @@ from privbench.dataset import Dataset, fingerprint
 from privbench.defense import Defense
 from privbench.errors import BadSetting, NotGranted, UnknownName
 from privbench.records.case import Case
+from privbench.running.heeded import unheeded
 from privbench.running.jobs import Job, Recipe
 from privbench.running.suite import Entry, Suite, distribute
 from privbench.running.victims import Victims
@@ -148,7 +149,7 @@ def _refusal(attack: Attack, name: str, threat: ThreatModel, victim: Victim) -> 
                 f"{known.get(key)}. Add `--set model.{key}={value}` or choose another attack "
                 "(`privbench list attacks`)."
             )
-    return None
+    return unheeded(attack, name, threat, victim)
 
 
 def part_of(name: str, made: Component) -> Part:

@@ -151,11 +151,12 @@ def _accuracy_after(training: Training, done: int, total: int, rate: float) -> f
 def diverged(training: Training, what: str, done: int, total: int, rate: float) -> NotFinite:
     """Say where a training ended and which rate to begin anew with."""
     usual = training.victim.preset.recipe.lr
+    weaker = ", or a weaker --defense," if "defense" in training.identity else ""
     lower = usual if usual < training.recipe.lr else training.recipe.lr / 10
     return NotFinite(
         f"The training diverged at step {done} of {total}, at a learning rate of {rate:.3g}: "
         f"{what} is NaN or infinite. No weights were written; begin anew with "
-        f"--set train.lr={lower:.3g} and another --out."
+        f"--set train.lr={lower:.3g}{weaker} and another --out."
     )
 
 

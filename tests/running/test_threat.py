@@ -2,6 +2,7 @@
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -10,12 +11,15 @@ from torch.nn.functional import cross_entropy
 
 from privbench.attack import Attack
 from privbench.component import make
-from privbench.errors import BadSetting, BadUpdate
+from privbench.errors import BadSetting, BadUpdate, NotGranted
+from privbench.metrics.psnr import PSNR
+from privbench.running.attempt import attack_of, run_case
 from privbench.running.client import share
 from privbench.running.plan import plan, threat_facts
 from privbench.running.suite import Suite
+from privbench.running.victims import Victims
 from privbench.seeds import generator
-from privbench.threat import Protocol, ThreatModel
+from privbench.threat import Protocol, Reconstruction, ThreatModel
 from privbench.variants import Dropout, drop_by, dropouts
 from privbench.vit import ViT
 from tests.conftest import CPU, psnr, quiet
@@ -136,10 +140,12 @@ def test_the_protocol_is_public_and_the_server_is_not_in_it(victim, shared):
 
 def test_a_threat_model_is_words_in_tables_and_part_of_the_key():
     (plain,) = jobs(images=1)
-    (busy,) = jobs("threat.local_steps=5", "threat.momentum=0.9", "threat.training=true", images=1)
+    train = "threat.training=true", "model.dropout=0.1"
+    (busy,) = jobs("threat.local_steps=5", "threat.momentum=0.9", *train, images=1)
     assert plain.case.known == "knows nothing, batch 1"
     assert busy.case.known == ("knows nothing, batch 1, 5 local steps, momentum 0.9, training mode")
-    (hostile,) = jobs("threat.server=malicious", "threat.knows=labels", images=1)
+    hostile_server = "threat.server=malicious", "threat.knows=labels"
+    (hostile,) = jobs(*hostile_server, attack="imprint", images=1)
     assert hostile.case.known == "knows labels, batch 1, malicious server"
     assert len({plain.case.key, busy.case.key, hostile.case.key}) == 3
 
@@ -171,3 +177,116 @@ def test_defaults_said_aloud_change_no_record():
         "model.dropout=0.0", "model.first_block=plain", "threat.training=false", images=1
     )
     assert silent.case == aloud.case
+
+
+AXES = {
+    "knows": "threat.knows=labels",
+    "batch_size": "",
+    "server": "threat.server=malicious",
+    "local_steps": "threat.local_steps=2",
+    "local_rate": "threat.local_rate=0.5",
+    "momentum": "threat.momentum=0.5",
+    "training": "threat.training=true",
+    "rounds": "threat.rounds=2",
+}
+
+
+def received(job, threat):
+    """Return all that an attack gets under a threat model, and whether the weights are honest."""
+    victims = Victims(CPU)
+    subject = victims.get(job.recipe)
+    images, labels = victims.pictures(job, subject.model.vit.side, subject.model.vit.classes)
+    sent = subject.model
+    if threat.server == "malicious":
+        sent = attack_of(job).tamper(sent, generator("tamper", *job.seed))
+    size = threat.batch_size
+    seen, _ = share(replace(subject, model=sent), images[:size], labels[:size], threat, job.seed)
+    updates = [update.tensors for update in (seen.update, *seen.later)]
+    return [str(seen.labels), seen.shape, sent is subject.model, len(updates)], updates
+
+
+def differ(one, other):
+    pairs = zip(one[1], other[1], strict=False)
+    return one[0] != other[0] or any(not torch.equal(a[n], b[n]) for a, b in pairs for n in a)
+
+
+@pytest.mark.parametrize("axis", [one.name for one in fields(ThreatModel)])
+@pytest.mark.parametrize("attack", ["mean", "pe_ls", "imprint"])
+@pytest.mark.parametrize("more", [(), ("model.dropout=0.2",), ("threat.local_steps=3",)])
+def test_a_setting_changes_what_an_attack_gets_or_is_refused(axis, attack, more):
+    options = {"attack": attack, "images": 2 if axis == "batch_size" else 1}
+    options["batch_size"] = options["images"]
+    given = [one for one in ("model.depth=2", *more, AXES[axis]) if one]
+    try:
+        (job,) = jobs(*given, **options)
+    except (BadSetting, NotGranted):
+        return
+    assert job.refusal is None
+    without = replace(job.threat, **{axis: getattr(ThreatModel(), axis)})
+    assert differ(received(job, job.threat), received(job, without))
+
+
+def test_an_honest_attack_beside_a_malicious_one_is_a_refused_row():
+    found = jobs("threat.server=malicious", attack="imprint,pe_ls", images=1)
+    refusals = {job.case.attack.name: job.refusal for job in found}
+    assert refusals["imprint"] is None
+    assert "choose fishing or imprint" in str(refusals["pe_ls"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("threat.server=malicious", "sends the client no weights of its own"),
+        ("threat.training=true", "this model drops none. Add `--set model.dropout=0.1`"),
+        ("model.dropout=0.1", "Add `--set threat.training=true`"),
+    ],
+)
+def test_what_nothing_heeds_is_refused(setting, sentence):
+    with pytest.raises(NotGranted) as caught:
+        jobs(setting, images=1)
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(("attack", "noted"), [("pe_ls", True), ("rounds", False)])
+def test_an_attack_that_reads_one_of_several_rounds_says_so(attack, noted):
+    (job,) = jobs("threat.rounds=3", "model.depth=1", attack=attack, images=1)
+    record, _ = run_case(job, Victims(CPU))
+    assert record.status == "done"
+    assert ("This attack reads the first of 3 updates only." in record.warnings) == noted
+
+
+def broken(**changes):
+    """Return an attack that answers with the mean color, but for these fields."""
+
+    def reconstruct(self, seen, rng, tick):
+        answer = Reconstruction(seen.model.vit.mean.expand(seen.shape).clamp(0, 1).clone(), 0.0)
+        return replace(answer, **{k: v(answer) for k, v in changes.items()})
+
+    return reconstruct
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("field", ["images", "objective", "members", "metric", "update"])
+def test_a_number_that_is_none_makes_a_failed_row_with_a_reason(monkeypatch, field, bad):
+    def spoiled(answer):
+        images = answer.images.clone()
+        images[0, 1, 5, 7] = bad
+        return images
+
+    changes = {
+        "images": {"images": spoiled},
+        "objective": {"objective": lambda _: bad},
+        "members": {"members": lambda answer: {"one": spoiled(answer)}},
+    }
+    (job,) = jobs("model.depth=1", attack="mean", images=1)
+    kind = type(attack_of(job))
+    monkeypatch.setattr(kind, "reconstruct", broken(**changes.get(field, {})))
+    if field == "metric":
+        monkeypatch.setattr(PSNR, "score", lambda *_: torch.tensor([bad]))
+    victims = Victims(CPU)
+    if field == "update":
+        victims.get(job.recipe).model.vit.get_parameter(ViT.PROJECTION).data[0, 0, 0, 0] = bad
+    record, _ = run_case(job, victims)
+    assert record.status == "failed"
+    assert "NaN" in str(record.error) or str(bad) in str(record.error)
+    assert not record.scores

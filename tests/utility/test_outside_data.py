@@ -36,6 +36,12 @@ def test_severities_follow_one_another_in_an_array(tmp_path: Path, severity: int
         ("fog", np.zeros((20, 32, 32, 3), np.float32), "holds float32 of shape"),
         ("fog", np.zeros((20, 3, 32, 32), np.uint8), r"not uint8 of shape \(n, 32, 32, 3\)"),
         ("fog", np.zeros((19, 32, 32, 3), np.uint8), "19 pictures, which do not make 5 sev"),
+        (
+            "labels",
+            np.arange(20, dtype=np.uint8) // 2,
+            "20 pictures whose labels do not",
+        ),
+        ("labels", np.r_[np.tile(range(4), 4), [0, 1, 3, 2]], "labels do not come 5 times over"),
         ("labels", np.zeros(19, np.uint8), r"of shape \(19,\), but fog.npy needs 20"),
         ("labels", np.zeros(20, np.float32), "holds float32"),
         ("labels", np.full(20, 10, np.uint8), "labels from 10 to 10, not 0 to 9"),
@@ -47,6 +53,14 @@ def test_arrays_of_another_kind_are_refused(
 ) -> None:
     np.save(cifar10_c(tmp_path) / f"{file}.npy", array)
     with pytest.raises(BadData, match=complaint):
+        len(fog(tmp_path))
+
+
+@pytest.mark.parametrize("labels", [np.arange(10_000) % 10, np.zeros(10_000, int)])
+def test_one_severity_is_not_cut_into_five(tmp_path: Path, labels: np.ndarray) -> None:
+    np.save(cifar10_c(tmp_path) / "fog.npy", np.zeros((10_000, 32, 32, 3), np.uint8))
+    np.save(tmp_path / "labels.npy", labels)
+    with pytest.raises(BadData, match="10,000 pictures whose labels do not come 5 times over"):
         len(fog(tmp_path))
 
 
