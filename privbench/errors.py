@@ -6,8 +6,36 @@ from collections.abc import Iterable, Sequence
 MOST_LISTED = 100
 
 
+LONGEST_WORD = 300
+LONGEST = 2500
+"""Letters of a message; a list of a hundred names fits."""
+
+
 class PrivbenchError(Exception):
-    """A user's mistake; printed without traceback, exit code 2."""
+    """A user's mistake; printed without traceback, exit code 2.
+
+    What a message quotes may be anything: it stays one line, and no longer than one can read.
+    """
+
+    def __init__(self, message: str) -> None:
+        words = (_shortened(word, LONGEST_WORD) for word in _on_one_line(message).split(" "))
+        super().__init__(_shortened(" ".join(words), LONGEST))
+
+
+def _on_one_line(text: str) -> str:
+    """Make a space of a line break, and what would steer a terminal what repr makes of it."""
+    text = " ".join(text.splitlines())
+    return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def _printable(letter: str) -> str:
+    return letter if letter.isprintable() else repr(letter)[1:-1]
+
+
+def _shortened(text: str, longest: int) -> str:
+    """Leave out the middle of a text: it begins with the fault and ends with the advice."""
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[: half - 3]} ... {text[-half + 2 :]}"
 
 
 class UnknownName(PrivbenchError, LookupError):

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -304,13 +304,23 @@ def _print_board(screen: "Console", table: "pd.DataFrame") -> None:
         screen.print(f"Note. {note}", highlight=False)
 
 
+def _refuse(error: PrivbenchError) -> NoReturn:
+    console(error=True).print(f"Error: {error}", style="red", highlight=False, soft_wrap=True)
+    sys.exit(2)
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
     try:
         app()
     except PrivbenchError as error:
-        console(error=True).print(f"Error: {error}", style="red", highlight=False, soft_wrap=True)
-        sys.exit(2)
+        _refuse(error)
+    except OSError as error:  # a name too long, a disk that is full, a folder without permission
+        if error.filename is None:
+            raise
+        _refuse(
+            PrivbenchError(f"'{error.filename}' cannot be used: {error.strerror}. Name another.")
+        )
     except SystemExit as end:
         if end.code == STOPPED:
             console(error=True).print("Stopped. The same command finishes what is missing.")

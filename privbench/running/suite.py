@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from privbench.component import complaint
 from privbench.errors import BadSetting, UnknownName
 from privbench.records.case import UNDEFENDED
 from privbench.victims.preset import parse_settings, preset_names, read_preset
+from privbench.victims.yaml_text import NotYaml, read_yaml
 
 
 class Entry(BaseModel):
@@ -136,13 +136,13 @@ def read_suite(name: str) -> dict[str, Any]:
     if path.suffix not in (".yaml", ".yml"):
         return read_preset("suites", name)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadSetting(
             f"Suite file '{name}' cannot be read ({error.strerror}). Bundled suites: "
             f"{', '.join(preset_names('suites'))}."
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (NotYaml, UnicodeDecodeError):
         raise BadSetting(
             f"Suite file '{name}' is not YAML. Write lines such as `attack: [mean, pe_ls]`."
         ) from None

@@ -6,12 +6,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from privbench.component import complaint
 from privbench.errors import BadSetting, UnknownName
 from privbench.training.recipe import Recipe
+from privbench.victims.yaml_text import NotYaml, read_yaml
 
 SECTIONS = ("attack", "dataset", "defense", "model", "threat")
 OWN = re.compile(r"(?P<file>.+\.py):(?P<factory>[A-Za-z_]\w*)")
@@ -50,6 +50,12 @@ class Preset(BaseModel):
     recipe: Recipe = Recipe()
     """How `privbench train` trains it."""
 
+    @model_validator(mode="after")
+    def _normalized(self) -> "Preset":
+        if self.described and (self.mean is None or self.std is None):
+            raise ValueError("mean and std are missing. Give three numbers each.")
+        return self
+
     @property
     def described(self) -> bool:
         """Whether it says what the network is; else timm or the user's function does."""
@@ -67,14 +73,26 @@ def preset_names(kind: str) -> list[str]:
     return sorted(name.removesuffix(".yaml") for name in entries if name.endswith(".yaml"))
 
 
-def read_preset(kind: str, name: str) -> dict[str, Any]:
-    """Read a bundled YAML file; `like: NAME` in it takes over all that it doesn't say."""
+def read_preset(kind: str, name: str, below: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a bundled YAML file; `like: NAME` in it takes over all that it doesn't say.
+
+    Below are the presets that are like it. Raises UnknownName or BadSetting.
+    """
     if name not in (known := preset_names(kind)):
         raise UnknownName(kind.removesuffix("s"), name, known)
-    text = (files(f"privbench.configs.{kind}") / f"{name}.yaml").read_text(encoding="utf-8")
-    content: dict[str, Any] = yaml.safe_load(text)
-    if parent := content.pop("like", None):
-        return read_preset(kind, parent) | content
+    if name in below:
+        raise BadSetting(f"Preset {name} is like itself. Change `like:` in {below[-1]}.yaml.")
+    try:
+        file = files(f"privbench.configs.{kind}") / f"{name}.yaml"
+        content = read_yaml(file.read_text(encoding="utf-8"))
+    except (NotYaml, UnicodeDecodeError):
+        raise BadSetting(
+            f"Preset {name}.yaml is not YAML. Write lines such as `summary: A small ViT.`"
+        ) from None
+    if not isinstance(content, dict):
+        raise BadSetting(f"Preset {name}.yaml holds no mapping; begin with `summary:`.")
+    if (parent := content.pop("like", None)) is not None:
+        return read_preset(kind, str(parent), [*below, name]) | content
     return content
 
 
@@ -99,7 +117,7 @@ def model_preset(name: str) -> Preset:
     if is_own(name):
         return Preset(summary="A model of the user's own.", own=True, control=own_label(name))
     try:
-        return Preset(**read_preset("models", name))
+        return Preset.model_validate(read_preset("models", name))
     except ValidationError as error:
         raise BadSetting(complaint(f"preset {name}", error)) from None
 
@@ -123,8 +141,8 @@ def parse_settings(
         if section not in sections:
             raise UnknownName("section of --set", section, sections)
         try:
-            found[section][key] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            found[section][key] = read_yaml(value)
+        except NotYaml:
             raise BadSetting(
                 f"--set {path}: '{value}' is not a YAML value; put it in quotes."
             ) from None
