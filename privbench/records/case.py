@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, ClassVar, Literal
 
 from privbench.component import Part
@@ -12,6 +13,8 @@ UNDEFENDED = "none"
 
 RATES = ("local_rate", "momentum")
 """Numbers that a threat model may hold and a table shows."""
+
+NUMBERS = (*RATES, "local_steps", "rounds")
 
 Status = Literal["done", "failed", "refused"]
 Scores = Mapping[str, list[float | None]]
@@ -99,3 +102,20 @@ class Record(SealedRecord[Case]):
     environment: Mapping[str, str] = field(default_factory=dict)
     answers_sha256: str = ""
     """Of the file of lossless answers beside the record; empty where there is none."""
+
+    def check(self) -> None:
+        """Raise where a table would look for what is not there."""
+        threat = self.case.threat
+        numbers = [threat["batch_size"], *(threat[name] for name in NUMBERS if name in threat)]
+        if not all(type(one) in (int, float) and isfinite(one) for one in numbers):
+            raise ValueError("a threat model whose numbers are none")
+        if not all(isinstance(one, str) for one in threat["knows"]):
+            raise ValueError("a threat model that knows no words")
+        for scores in self.members.values():
+            if any(len(self.scores.get(name, one)) != len(one) for name, one in scores.items()):
+                raise ValueError("a member with more or fewer scores than the ensemble")
+        for facts in (self.metrics[name] for name in self.scores):
+            if type(facts["higher_is_better"]) is not bool:
+                raise ValueError("a metric without direction")
+            if facts["cap"] is not None and not isfinite(facts["cap"]):
+                raise ValueError("a metric whose cap is no number")

@@ -6,8 +6,10 @@ import re
 from abc import ABC
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import asdict, fields
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import TypeAdapter
 
 from privbench.component import Part
 
@@ -94,8 +96,12 @@ class SealedRecord(Generic[C]):
 
     @classmethod
     def from_json(cls: type[A], text: str) -> A:
-        """Read what `to_json` wrote; anything else raises ValueError, KeyError or TypeError."""
+        """Read what `to_json` wrote; anything else raises ValueError, KeyError or TypeError.
+
+        A seal proves no types: somebody's own program, or another version of this one, sealed it.
+        """
         content = unseal(text)
+        _types(cls).validate_json(text, strict=True)
         key = content.pop("key")
         case = cls.CASE.read(content.pop("case"))
         for name in cls.TUPLES:
@@ -104,7 +110,16 @@ class SealedRecord(Generic[C]):
         record = cls(case=case, **content)  # type: ignore[call-arg]
         if case.key != key:
             raise ValueError("a record whose key does not fit its content")
+        record.check()
         return record
+
+    def check(self) -> None:
+        """Raise ValueError, KeyError or TypeError on what no table could be made of."""
+
+
+@cache
+def _types(kind: type[Any]) -> TypeAdapter:
+    return TypeAdapter(kind)
 
 
 def newest(records: Iterable[R]) -> list[R]:

@@ -88,7 +88,7 @@ class RecordStore(Generic[C, R]):
         """Read a record; None if there is none, or the file is not what its name says."""
         try:
             record = self.RECORD.from_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         return record if record.case.key == path.stem else None  # type: ignore[return-value]
 

@@ -57,6 +57,11 @@ class UtilityRecord(SealedRecord[UtilityCase]):
         }
         return content
 
+    def check(self) -> None:
+        """Raise where a column has not one value for each picture."""
+        if any(len(values) != self.case.n for values in self.values.values()):
+            raise ValueError("values of more or fewer pictures than there are")
+
 
 class UtilityStore(RecordStore[UtilityCase, UtilityRecord]):
     """The utility records under a results folder."""

@@ -103,7 +103,7 @@ def _statistics(task: Task, other: Task) -> Iterator[dict[str, Any]]:
         for name, statistic in RANKED.items():
             yield _statistic(f"{task.name} {name}", strata[0], strata[1], statistic)
     for a, b in pairs:
-        if "confidence" in a.values:
+        if {"right", "confidence"} <= a.values.keys() & b.values.keys():
             x, y = ([_columns(one, "right", "confidence")] for one in (a, b))
             for name, statistic in CALIBRATED.items():
                 yield _statistic(f"{_words(task, a)} {name}", x, y, statistic)

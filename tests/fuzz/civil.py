@@ -1,13 +1,16 @@
 """What every input must end in: an answer, or one short sentence; and how inputs are drawn."""
 
+import io
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from typing import TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from privbench.cli.main import main
 from privbench.errors import LONGEST, PrivbenchError
 
 T = TypeVar("T")
@@ -115,3 +118,23 @@ def check_words(text: str) -> None:
     assert "Traceback" not in text
     assert text.isprintable(), repr(text)
     assert len(text) <= LONGEST, f"{len(text)} letters: {text[:300]}"
+
+
+def command(*arguments: str) -> tuple[int, str]:
+    """Call the command line here; it ends with 0, 1 or 2 and says something, or it is a crash."""
+    printed = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(printed),
+        redirect_stderr(printed),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        patch.setattr("sys.argv", ["privbench", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+    code, text = int(end.value.code or 0), printed.getvalue()
+    assert code in (0, 1, 2)
+    assert text.strip()
+    assert "Traceback" not in text
+    return code, text
