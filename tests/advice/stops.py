@@ -1,0 +1,322 @@
+"""How each text with advice comes up, and how a user would follow it.
+
+A stop's command is what is typed; TMP stands for a folder with pictures and files.
+"""
+
+from dataclasses import dataclass, field
+
+MEAN = "run --attack mean --model vit_vanilla --images 1 --set model.depth=1"
+EVAL = "eval --model vit_vanilla --images 2 --set model.depth=1"
+TRAIN = (
+    "train --model vit_vanilla --dataset folder --data-root TMP/classes --epochs 1 "
+    "--set model.depth=1 --set model.num_classes=2 --set train.batch_size=2"
+)
+MATCHING = "run --attack gradinv --set attack.steps=1 --model vit_vanilla --set model.depth=1 "
+MATCHING += "--images 1"
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A message and the advice in it."""
+
+    answer: str
+    """A part of the text in the source, by which the site is known."""
+    command: str
+    advice: str = r"--[a-z][\w-]* \S+"
+    """Regular expression: the last of its matches in the message is what is typed, or what is
+    left out where it names no value."""
+    gaps: dict[str, str] = field(default_factory=dict)
+    """What stands for PATH, FILE or N in the advice."""
+    choice: str = ""
+    """What is chosen from the list that the advice prints, or from what it describes."""
+    stops: int = 2
+    """Exit code of the message; 0 of a note, 1 of a case that failed."""
+    before: str = ""
+    """What is typed first."""
+    slow: bool = False
+
+
+CHOOSE = r"privbench list \w+"
+"""Advice to choose another one of what a list prints."""
+
+STOPS = [
+    # attacks and what they need
+    Stop(
+        "The labels are neither granted nor readable",
+        f"{MATCHING} --defense withhold --set defense.tensors=backbone.head.*",
+        stops=1,
+    ),
+    Stop("april needs a first block", "run --attack april --model vit_vanilla --images 1"),
+    Stop(
+        "april needs a first block",
+        "run --attack april --model vit_vanilla --images 1 --set model.depth=1",
+        advice=r"or run (pe_ls)",
+        choice="--attack pe_ls",
+    ),
+    Stop(
+        "One round only",
+        "run --attack rounds --model vit_mjp --images 1 --set model.depth=1",
+        stops=0,
+    ),
+    Stop(
+        "} needs {}, which {} has not",
+        "run --attack pe_ls --model timm:eva02_tiny_patch14_224 --images 1",
+        advice=CHOOSE,
+        choice="--attack mean",
+        slow=True,
+    ),
+    Stop(
+        "reads the gradient of {}, which this victim",
+        "run --attack pe_ls --model vit_nope --images 1 --set model.depth=1",
+        advice=CHOOSE,
+        choice="--attack mean",
+    ),
+    Stop(
+        "sends the client weights of its own",
+        "run --attack fishing --model vit_vanilla --images 2 --batch-size 2 --set model.depth=1",
+        advice=r"--set threat\.server=\w+",
+    ),
+    Stop(
+        "works only where the model's {} is {}",
+        "run --attack april --model vit_vanilla --images 1 --set model.depth=1",
+        advice=r"--set model\.\S+=\w+",
+    ),
+    Stop(
+        "sends the client no weights of its own",
+        f"{MEAN} --set threat.server=malicious",
+        advice=r"(threat.server) out",
+    ),
+    Stop("drops activations, and this model drops none", f"{MEAN} --set threat.training=true"),
+    Stop("Dropout acts only where", f"{MEAN} --set model.dropout=0.1"),
+    Stop(
+        "one local step shares the gradient itself",
+        f"{MEAN} --set threat.local_rate=0.1",
+    ),
+    Stop(
+        "Set the batch size with --batch-size",
+        f"{MEAN} --images 2 --set threat.batch_size=2",
+        advice=r"with (--batch-size),",
+        choice="--batch-size 2 --set threat.batch_size=2",
+    ),
+    # suites
+    Stop("Zero images: name at least one", f"{MEAN} --images ,"),
+    Stop("do not divide into batches", f"{MEAN} --images 5 --batch-size 2"),
+    Stop(
+        "--images is a number from 1 on",
+        f"{MEAN} --images x",
+        advice=r"such as (3,5,7)",
+        choice="--images 3,5,7",
+    ),
+    Stop("--shard is a part of the whole", f"{MEAN} --shard 4", r"(2/3)", choice="--shard 1/1"),
+    Stop(
+        "Suite file '{}' is not YAML",
+        "run --suite TMP/torn.yaml --model vit_vanilla --images 1 --set model.depth=1",
+        advice=r"attack: (\[mean, pe_ls\])",
+        choice="--suite TMP/good.yaml",
+    ),
+    Stop(
+        "holds no mapping; begin with `attack:`",
+        "run --suite TMP/list.yaml",
+        advice="attack:` and `model:",
+        choice="--suite TMP/good.yaml",
+    ),
+    Stop(
+        "--set reads SECTION.KEY=VALUE",
+        f"{MATCHING} --set steps",
+        advice=r"attack\.steps=500",
+        choice="--set attack.steps=2",
+        slow=True,
+    ),
+    # data
+    Stop(
+        "folder needs --data-root PATH", f"{MEAN} --dataset folder", gaps={"PATH,": "TMP/classes"}
+    ),
+    Stop(
+        "' is not a folder. Name one with --data-root PATH",
+        f"{MEAN} --dataset folder --data-root TMP/nowhere",
+        gaps={"PATH.": "TMP/classes"},
+    ),
+    Stop(
+        "holds no pictures ({}). Name another",
+        f"{MEAN} --dataset folder --data-root TMP/texts",
+        gaps={"PATH.": "TMP/classes"},
+    ),
+    Stop(
+        "photos comes with scikit-image",
+        f"{MEAN} --dataset photos --data-root TMP/classes",
+        advice=r"Leave (--data-root) out",
+    ),
+    Stop(
+        "photos comes with scikit-image",
+        f"{MEAN} --dataset photos --data-root TMP/classes",
+        advice=r"--dataset folder",
+    ),
+    Stop(
+        "needs a folder, since the bundled sample",
+        f"{MEAN} --dataset cifar10 --set dataset.split=train",
+        gaps={"PATH.": "TMP/cifar"},
+    ),
+    Stop(
+        "Name one that holds CIFAR-10 with --data-root",
+        f"{MEAN} --dataset cifar10 --data-root TMP/nowhere",
+        advice=r"(--data-root)\.",
+        choice="--data-root TMP/cifar",
+    ),
+    Stop(
+        "' is not CIFAR-10: it needs",
+        f"{MEAN} --dataset cifar10 --data-root TMP/texts",
+        advice=r"(--data-root) or",
+        choice="--data-root TMP/cifar",
+    ),
+    Stop(
+        "' is not {}: it needs {}, or the class folders",
+        f"{MEAN} --dataset svhn --data-root TMP/texts",
+        advice=r"--data-root PATH",
+        gaps={"PATH": "TMP/flat"},
+    ),
+    Stop(
+        "--data-root PATH or --{} PATH",
+        f"{MEAN} --dataset svhn",
+        advice=r"--data-root PATH",
+        gaps={"PATH": "TMP/flat"},
+    ),
+    Stop(
+        "pictures are {} x {}. Choose --dataset folder",
+        f"{MEAN} --dataset svhn --data-root TMP/large",
+        advice=r"--dataset folder",
+    ),
+    Stop("--dataset photos or folder", f"{MEAN} --set model.img_size=64", r"--dataset photos"),
+    # weights
+    Stop("There is no weights file", f"{MEAN} --weights ini", r"--weights init"),
+    Stop(
+        "cannot be read as safetensors: {}. Name a file",
+        f"{MEAN} --weights TMP/torn.st",
+        r"--weights init",
+    ),
+    Stop(
+        "No trained weights come with",
+        "run --attack mean --model vit_wide --images 1 --weights trained --set model.depth=1",
+        r"--weights init",
+    ),
+    Stop(
+        "There are no pretrained weights for",
+        f"{MEAN} --weights pretrained",
+        r"--weights FILE",
+        gaps={"FILE": "TMP/own.safetensors"},
+    ),
+    Stop(
+        "Leave its architecture as it is, or use",
+        "run --attack mean --model vit_vanilla_small --images 1 --set model.depth=1 --weights "
+        "TMP/none",
+        r"--weights init",
+    ),
+    # own models
+    Stop(
+        "brings weights of its own. Leave",
+        "run --attack mean --model TMP/own.py:vit --images 1 --weights init",
+        r"Leave (--weights) out",
+    ),
+    Stop(
+        "Name one as --model FILE.py:FACTORY",
+        "run --attack mean --model TMP/nowhere.py:vit --images 1",
+        r"--model FILE.py:FACTORY",
+        gaps={"FILE.py:FACTORY.": "TMP/own.py:vit", "FILE.py:FACTORY": "TMP/own.py:vit"},
+    ),
+    Stop(
+        "Give the network an attribute img_size, or add",
+        "eval --model TMP/own.py:convolutions --images 2",
+        r"--set model.img_size=32",
+    ),
+    Stop(
+        "is no vision transformer of a known family",
+        "run --attack mean --images 1 --model TMP/own.py:convolutions --set model.img_size=32",
+        r"e\.g\. (timm:\w+)",
+        choice="--model timm:deit_small_patch16_224",
+        slow=True,
+    ),
+    Stop(
+        "it is a backbone without classes",
+        "run --attack mean --model timm:vit_small_patch16_dinov3 --images 1",
+        slow=True,
+    ),
+    # evaluation
+    Stop(
+        "None of these evaluations can be made",
+        "eval --model TMP/own.py:convolutions --set model.img_size=32 --images 2 --eval consistency",
+        r"--eval accuracy",
+    ),
+    Stop(
+        "has no classes, so no answer is right",
+        f"{EVAL} --dataset folder --data-root TMP/flat",
+        r"--dataset cifar10",
+        choice="--data-root TMP/cifar",
+    ),
+    Stop(
+        "--images is a number from 1 to {} here",
+        f"{EVAL} --images 101",
+        r"1 to 100",
+        choice="--images 100",
+    ),
+    Stop(
+        "were never measured on the same pictures",
+        "compare vit_mjp vit_vanilla",
+        r"privbench eval --model \S+",
+        before="eval --model vit_mjp --images 3 --eval accuracy ! eval --model vit_vanilla "
+        "--images 4 --eval accuracy",
+        slow=True,
+    ),
+    Stop(
+        "says --dataset and --data-root already",
+        f"{EVAL} --imagenet TMP/classes --dataset folder",
+        r"(--dataset) and",
+        stops=2,
+    ),
+    # records and devices
+    Stop("No records under", "leaderboard --out TMP/empty", r"privbench run [^`]+"),
+    Stop("This computer has no CUDA device", f"{MEAN} --device cuda", r"--device cpu"),
+    Stop("This computer has no CUDA device", f"{MEAN} --device cuda", r"leave (--device) out"),
+    Stop("Cannot write", f"{MEAN} --out TMP/torn.yaml", r"(--out)", choice="--out TMP/new"),
+    Stop(
+        "No undefended control among these",
+        "run --attack mean --model vit_mjp --images 1 --set model.depth=1",
+        r"(--model)",
+        choice="--model vit_mjp,vit_vanilla",
+        stops=0,
+    ),
+    # training
+    Stop("has {} classes, but {} has", TRAIN.replace(" --set model.num_classes=2", "")),
+    Stop(
+        "A batch of {} has to be a multiple",
+        TRAIN.replace("batch_size=2", "batch_size=3"),
+        gaps={"train.batch_size=N.": "train.batch_size=2"},
+    ),
+    Stop("the schedule would climb", f"{TRAIN} --set train.min_lr=1", r"--set train.min_lr=\S+\d"),
+    Stop(
+        "has no {} pictures. Name another",
+        f"{TRAIN} --data-root TMP/flat",
+        r"(--data-root)",
+        choice="--data-root TMP/classes",
+    ),
+    Stop(
+        "and its training starts from them",
+        TRAIN.replace("vit_vanilla", "TMP/own.py:vit") + " --weights init",
+        r"Leave (--weights) out",
+    ),
+    # checkpoints
+    Stop(
+        "--out names a .safetensors file",
+        "import-weights TMP/own.safetensors --model vit_vanilla --set model.depth=1 --out TMP/x.pt",
+        r"(--out)",
+        choice="--out TMP/x.safetensors",
+    ),
+    Stop(
+        "--out is the file itself",
+        "import-weights TMP/own.safetensors --model vit_vanilla "
+        "--set model.depth=1 --out TMP/own.safetensors",
+        r"(--out)",
+        choice="--out TMP/x.safetensors",
+    ),
+]
+
+OPEN: dict[str, str] = {}
+"""Texts that no test follows, by a part of each, and why."""

@@ -1,0 +1,105 @@
+"""What a message tells a user to type exists, works, and the message does not come again."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from privbench.training.checkpoint import write_tensors
+from privbench.victims.load import load
+from tests.advice.follow import follow, pattern
+from tests.advice.sites import sites
+from tests.advice.stops import OPEN, STOPS, Stop
+from tests.fuzz.test_weights_files import CPU
+
+NAMES = ("airplane automobile bird cat deer dog frog horse ship truck").split()
+OWN = """
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+
+def vit():
+    return VisionTransformer(
+        img_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=3, num_classes=2
+    )
+
+
+def convolutions():
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 10, 32), torch.nn.Flatten())
+"""
+
+
+def picture(path: Path, side: int = 32) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(len(path.name)).integers(0, 256, (side, side, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures, suites, weights and a model, as a user has them."""
+    folder = tmp_path_factory.mktemp("advice")
+    for split in ("train", "test"):
+        for kind in ("a", "b"):
+            for number in range(2):
+                picture(folder / "classes" / split / kind / f"{number}.png")
+    for name in NAMES:
+        picture(folder / "cifar" / name / "0.png")
+        picture(folder / "cifar" / name / "1.png")
+    for number in range(4):
+        picture(folder / "flat" / f"{number}.png")
+    picture(folder / "large" / "0.png", 40)
+    for name in ("texts", "empty"):
+        (folder / name).mkdir()
+    (folder / "texts" / "a.txt").write_text("no picture")
+    (folder / "torn.yaml").write_text("attack: [")
+    (folder / "list.yaml").write_text("- attack\n")
+    (folder / "good.yaml").write_text(
+        "attack: [mean]\nmodel: vit_vanilla\nimages: 1\nset: [model.depth=1]\n"
+    )
+    (folder / "torn.st").write_bytes(b"nothing")
+    (folder / "own.py").write_text(OWN)
+    state = load("vit_vanilla", {"depth": 1}, (), "init", CPU).model.vit.state_dict()
+    write_tensors(folder / "own.safetensors", dict(state), {})
+    return folder
+
+
+def known(stop: Stop) -> str:
+    return f"{stop.answer[:30].strip()}-{stop.choice or stop.advice}"[:60]
+
+
+@pytest.mark.parametrize(
+    "stop",
+    [pytest.param(s, marks=pytest.mark.slow) if s.slow else s for s in STOPS],
+    ids=[known(s) for s in STOPS],
+)
+def test_following_the_advice_gets_a_user_on(
+    stop: Stop, shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    folder = tmp_path / "shelf"
+    shutil.copytree(shelf, folder)
+    follow(stop, folder)
+
+
+def test_each_text_with_advice_is_followed_or_is_named_as_open():
+    parts = [stop.answer for stop in STOPS] + list(OPEN)
+    missing = [
+        f"{site.file}: {site.text}"
+        for site in sites()
+        if not any(part in site.text for part in parts)
+    ]
+    assert not missing, "add a Stop to tests/advice/stops.py for: " + "\n".join(missing)
+
+
+def test_each_entry_is_about_a_text_that_is_there():
+    texts = [site.text for site in sites()]
+    gone = [
+        part
+        for part in [*OPEN, *(stop.answer for stop in STOPS)]
+        if not any(part in text for text in texts)
+    ]
+    assert not gone
