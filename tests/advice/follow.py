@@ -7,15 +7,10 @@ from pathlib import Path
 from tests.advice.stops import Stop
 from tests.fuzz.civil import command
 
-WITHOUT_FOLDER = ("list", "show", "import-weights")
-
 
 def words_of(text: str, folder: Path) -> list[str]:
-    """Split a command, with a results folder where it has one and none is named."""
-    words = shlex.split(text.replace("TMP", str(folder)))
-    if words[0] not in WITHOUT_FOLDER and "--out" not in words:
-        words += ["--out", str(folder / "out")]
-    return words
+    """Split a command line."""
+    return shlex.split(text.replace("TMP", str(folder)))
 
 
 def call(words: list[str]) -> tuple[int, str]:
@@ -69,18 +64,24 @@ def follow(stop: Stop, folder: Path) -> None:
     typed = str(last[last.lastindex or 0]).rstrip(".")
     for gap, value in stop.gaps.items():
         typed = typed.replace(gap.rstrip("."), value.replace("TMP", str(folder)))
-    if typed.startswith("privbench "):
-        first = words_of(typed.removeprefix("privbench "), folder)
-        code, printed = call(first if "--out" in words and "list" in first else [*first])
+    also = stop.also.replace("TMP", str(folder))
+    if ran := typed.startswith("privbench "):
+        own = also if typed.startswith("privbench run") else ""
+        code, printed = call(words_of(f"{typed.removeprefix('privbench ')} {own}", folder))
         assert code == 0, printed
         assert not stop.choice or stop.choice.split()[-1] in printed
+        if stop.stops == 0:
+            return
     choice = stop.choice.replace("TMP", str(folder))
     if choice:
-        words = added(words, choice)
+        words = added(without(words, stop.drop), f"{choice} {also}")
     elif re.fullmatch(r"--\S+ .+", typed):
-        words = added(words, typed)
-    elif not typed.startswith("privbench "):
+        words = added(words, f"{typed} {also}")
+    elif not ran:
         words = without(words, typed)
     code, text = call(words)
-    assert code == 0, f"{shlex.join(words)}: {text}"
     assert not re.search(pattern(stop.answer), text), f"the same again: {text}"
+    if stop.next:
+        assert re.search(pattern(stop.next), text), text
+    else:
+        assert code == 0, f"{shlex.join(words)}: {text}"

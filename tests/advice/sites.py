@@ -13,7 +13,7 @@ ADVICE = re.compile(r"`[^`]+`|(?<![\w-])--[a-z][\w-]*|timm:[a-z]\w+|docs/\w+")
 """A command, an option, a model of timm's or a page."""
 PRINTERS = ("reference.py",)
 """They write pages, whose commands tests of the pages run."""
-FLAG = re.compile(r"--[a-z-]+|-\w|(--[a-z-]+ ?)")
+FLAG = re.compile(r"--[a-z0-9-]+")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,12 @@ MATCHING = "run --attack gradinv --set attack.steps=1 --model vit_vanilla --set 
 MATCHING += "--images 1"
 
 
+PRIOR = (
+    "run --attack gradinversion --model vit_vanilla --images 1 --set model.depth=1 "
+    "--set attack.steps=1 --set attack.seeds=1 --set attack.prior="
+)
+
+
 @dataclass(frozen=True)
 class Stop:
     """A message and the advice in it."""
@@ -22,13 +28,19 @@ class Stop:
     answer: str
     """A part of the text in the source, by which the site is known."""
     command: str
-    advice: str = r"--[a-z][\w-]* \S+"
+    advice: str = r"--[a-z][\w-]* [^\s`,]+"
     """Regular expression: the last of its matches in the message is what is typed, or what is
     left out where it names no value."""
     gaps: dict[str, str] = field(default_factory=dict)
     """What stands for PATH, FILE or N in the advice."""
     choice: str = ""
     """What is chosen from the list that the advice prints, or from what it describes."""
+    also: str = ""
+    """What the message asks for besides, or what makes an advised command short."""
+    drop: str = ""
+    """What the choice stands in the place of."""
+    next: str = ""
+    """Another message that the advice leads to, where it cannot lead to the end here."""
     stops: int = 2
     """Exit code of the message; 0 of a note, 1 of a case that failed."""
     before: str = ""
@@ -46,20 +58,13 @@ STOPS = [
         f"{MATCHING} --defense withhold --set defense.tensors=backbone.head.*",
         stops=1,
     ),
-    Stop("april needs a first block", "run --attack april --model vit_vanilla --images 1"),
-    Stop(
-        "april needs a first block",
-        "run --attack april --model vit_vanilla --images 1 --set model.depth=1",
-        advice=r"or run (pe_ls)",
-        choice="--attack pe_ls",
-    ),
     Stop(
         "One round only",
         "run --attack rounds --model vit_mjp --images 1 --set model.depth=1",
         stops=0,
     ),
     Stop(
-        "} needs {}, which {} has not",
+        "' needs {}, which {} has not",
         "run --attack pe_ls --model timm:eva02_tiny_patch14_224 --images 1",
         advice=CHOOSE,
         choice="--attack mean",
@@ -204,12 +209,6 @@ STOPS = [
         r"--weights FILE",
         gaps={"FILE": "TMP/own.safetensors"},
     ),
-    Stop(
-        "Leave its architecture as it is, or use",
-        "run --attack mean --model vit_vanilla_small --images 1 --set model.depth=1 --weights "
-        "TMP/none",
-        r"--weights init",
-    ),
     # own models
     Stop(
         "brings weights of its own. Leave",
@@ -224,7 +223,7 @@ STOPS = [
     ),
     Stop(
         "Give the network an attribute img_size, or add",
-        "eval --model TMP/own.py:convolutions --images 2",
+        "eval --model TMP/own.py:convolutions --images 2 --dataset cifar10",
         r"--set model.img_size=32",
     ),
     Stop(
@@ -242,7 +241,7 @@ STOPS = [
     # evaluation
     Stop(
         "None of these evaluations can be made",
-        "eval --model TMP/own.py:convolutions --set model.img_size=32 --images 2 --eval consistency",
+        "eval --model TMP/own.py:convolutions --set model.img_size=32 --images 2 --dataset cifar10 --eval consistency",
         r"--eval accuracy",
     ),
     Stop(
@@ -269,7 +268,7 @@ STOPS = [
         "says --dataset and --data-root already",
         f"{EVAL} --imagenet TMP/classes --dataset folder",
         r"(--dataset) and",
-        stops=2,
+        next="is not ImageNet-1k",
     ),
     # records and devices
     Stop("No records under", "leaderboard --out TMP/empty", r"privbench run [^`]+"),
@@ -292,14 +291,8 @@ STOPS = [
     ),
     Stop("the schedule would climb", f"{TRAIN} --set train.min_lr=1", r"--set train.min_lr=\S+\d"),
     Stop(
-        "has no {} pictures. Name another",
-        f"{TRAIN} --data-root TMP/flat",
-        r"(--data-root)",
-        choice="--data-root TMP/classes",
-    ),
-    Stop(
         "and its training starts from them",
-        TRAIN.replace("vit_vanilla", "TMP/own.py:vit") + " --weights init",
+        TRAIN.replace("vit_vanilla", "TMP/own.py:vit") + " --weights trained",
         r"Leave (--weights) out",
     ),
     # checkpoints
@@ -316,7 +309,145 @@ STOPS = [
         r"(--out)",
         choice="--out TMP/x.safetensors",
     ),
+    Stop(
+        "`set` is a list of SECTION",
+        "run --suite TMP/set.yaml",
+        r"attack.steps=500",
+        choice="--suite TMP/good.yaml",
+    ),
+    Stop(
+        "section of --set",
+        f"{MEAN} --set modle.depth=1",
+        r"mean '(model)'",
+        choice="--set model.depth=2",
+        drop="modle.depth",
+    ),
+    Stop(
+        "is not a YAML value; put it in quotes",
+        "run --attack gradinversion --model vit_vanilla --images 1 --set attack.prior={a",
+        "put it in (quotes)",
+        choice="--set 'attack.prior=\"{a\"'",
+        next="cannot be read",
+    ),
+    Stop(
+        "cannot be read as safetensors: {}. Name another file by",
+        f"{PRIOR}TMP/torn.st",
+        gaps={"FILE.": "TMP/prior.safetensors"},
+        stops=1,
+        slow=True,
+    ),
+    Stop(
+        "does not hold the prior's network",
+        f"{PRIOR}TMP/own.safetensors",
+        gaps={"FILE.": "TMP/prior.safetensors"},
+        stops=1,
+        slow=True,
+    ),
+    Stop(
+        "The prior that comes along is for pictures of 32 px",
+        "run --attack gradinversion --model vit_vanilla --images 1 --dataset photos "
+        "--set model.depth=1 --set attack.steps=1 --set attack.seeds=1 --set model.img_size=64",
+        gaps={"FILE.": "TMP/prior.safetensors"},
+        stops=1,
+        slow=True,
+    ),
+    Stop(
+        "incomplete or differs from the original",
+        f"{MEAN} --dataset cifar10 --data-root TMP/torn",
+        next="could not be downloaded",
+    ),
+    Stop(
+        "is not a checkpoint of this program",
+        f"{TRAIN} --out TMP/junk",
+        r"(--out)",
+        choice="--out TMP/new",
+    ),
+    Stop(
+        "belongs to a training with another",
+        f"{TRAIN} --seed 1 --out TMP/x",
+        r"(--out)",
+        choice="--out TMP/new",
+        before=f"{TRAIN} --out TMP/x",
+    ),
+    Stop(
+        "The training diverged at step",
+        f"{TRAIN} --set train.lr=1e30 --set train.warmup=0",
+        r"--set train.lr=[^\s,]+\d",
+        also="--out TMP/new",
+    ),
+    Stop(
+        "Attack them: {}",
+        TRAIN,
+        r"privbench run .*\.safetensors",
+        stops=0,
+        also="--images 1 --set attack.steps=1",
+    ),
+    Stop(
+        "The defense puts something else",
+        f"{TRAIN} --defense lora --weights TMP/two.safetensors",
+        r"Leave (--defense)",
+    ),
+    Stop(
+        "was measured with these weights",
+        "compare vit_mjp vit_vanilla",
+        r"--weights NAME",
+        gaps={"NAME": "init"},
+        slow=True,
+        before=" ! ".join(
+            f"eval --model {one} --images 3 --eval accuracy"
+            for one in ("vit_mjp --weights init", "vit_mjp", "vit_vanilla --weights init")
+        ),
+    ),
+    Stop(
+        "first_block=april changes a stock block",
+        "run --attack mean --model timm:eva02_tiny_patch14_224 --images 1 "
+        "--set model.first_block=april",
+        CHOOSE,
+        choice="--model vit_vanilla",
+        slow=True,
+    ),
+    Stop(
+        "since it is no plain vision transformer",
+        "eval --model timm:resnet18 --weights trained --dataset folder --data-root TMP/classes",
+        next="could not be fetched",
+        slow=True,
+    ),
 ]
 
-OPEN: dict[str, str] = {}
+OPEN: dict[str, str] = {
+    "april needs a first block": "from Python only: a run refuses it before, by what it demands",
+    "imprint needs the blocks of a stock ViT": "no victim that comes along has other blocks",
+    "this threat model grants {}. Add": "no attack that comes along needs to know anything",
+    "see `privbench show {}`": "a cell of a list; what it names is listed there",
+    "Short for --dataset imagenet": "help of an option",
+    "privbench train --model": "the command of a card; tests/training runs it",
+    "--data-root PATH": "a part of that command",
+    "--defense {}": "a part of that command",
+    "--weights {}": "a part of that command",
+    "--seed {}": "a part of that command",
+    "--set {}": "a part of that command",
+    "privbench run --attack gradinv --model": "a part of `Attack them`",
+    "overrides draw, so it must say": "for who writes a defense",
+    "overrides combine, so it must be": "for who writes a defense",
+    "Not enough memory for a single case": "memory has to run out: tests/running",
+    "in more than one version, and a table": "a metric has to change: tests/running/test_rescore.py",
+    "of a time when no answers were stored": "a record has to be old: tests/running/test_rescore.py",
+    "gives NaN or infinity for this answer": "for who writes a metric",
+    "are not those that the record is about": "data have to change: tests/running/test_rescore.py",
+    "A process that augments pictures was killed": "a process has to be killed",
+    "has no {} pictures. Name another": "no data set that comes along is empty without saying so",
+    ", or a weaker --defense,": "a part of `The training diverged`",
+    "The column of {} is NaN or infinite": "weights have to be broken: tests/utility",
+    "answers picture {} of {} with NaN": "weights have to be broken: tests/utility",
+    "ends in no linear layer": "no small model of timm's does",
+    "is a distilled model (dist_token": "a file of 90 MB",
+    "is like itself. Change": "a preset that comes along has to be broken: tests/fuzz",
+    "is not YAML. Write lines such as `summary": "the same",
+    "holds no mapping; begin with `summary": "the same",
+    "Leave its architecture as it is": "the hub has to answer",
+    "timm publishes no weights for": "no small model of timm's is without",
+    "could not be fetched from": "the hub has to answer",
+    "adds no position table at its input": "an attack refuses it before, by the part that it needs",
+    "{} has not {}. Choose another victim": "an attack refuses it before, by the part that it needs",
+}
 """Texts that no test follows, by a part of each, and why."""

@@ -3,18 +3,22 @@
 import re
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torchvision.datasets import CIFAR10
+from torchvision.models import mobilenet_v2
 
 from privbench.training.checkpoint import write_tensors
 from privbench.victims.load import load
-from tests.advice.follow import follow, pattern
+from tests.advice.follow import follow
 from tests.advice.sites import sites
 from tests.advice.stops import OPEN, STOPS, Stop
-from tests.fuzz.test_weights_files import CPU
 
+CPU = torch.device("cpu")
 NAMES = ("airplane automobile bird cat deer dog frog horse ship truck").split()
 OWN = """
 import torch
@@ -60,10 +64,20 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "good.yaml").write_text(
         "attack: [mean]\nmodel: vit_vanilla\nimages: 1\nset: [model.depth=1]\n"
     )
+    (folder / "set.yaml").write_text(
+        "attack: mean\nmodel: vit_vanilla\nimages: 1\nset: {model.depth: 1}\n"
+    )
+    for place in ("torn/cifar-10-batches-py", "junk"):
+        (folder / place).mkdir(parents=True)
+    (folder / "junk" / "checkpoint.safetensors").write_bytes(b"junk")
     (folder / "torn.st").write_bytes(b"nothing")
     (folder / "own.py").write_text(OWN)
     state = load("vit_vanilla", {"depth": 1}, (), "init", CPU).model.vit.state_dict()
     write_tensors(folder / "own.safetensors", dict(state), {})
+    two = {"depth": 1, "num_classes": 2}
+    state = load("vit_vanilla", two, (), "init", CPU).model.vit.state_dict()
+    write_tensors(folder / "two.safetensors", dict(state), {})
+    write_tensors(folder / "prior.safetensors", mobilenet_v2().state_dict(), {})
     return folder
 
 
@@ -79,9 +93,15 @@ def known(stop: Stop) -> str:
 def test_following_the_advice_gets_a_user_on(
     stop: Stop, shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    def unplugged(*_: object, **__: object) -> NoReturn:
+        raise OSError("no network")
+
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("privbench.victims.weights.get_session", unplugged)
+    monkeypatch.setattr(CIFAR10, "url", "file:///nowhere")
     folder = tmp_path / "shelf"
     shutil.copytree(shelf, folder)
+    monkeypatch.chdir(folder)
     follow(stop, folder)
 
 
