@@ -291,7 +291,8 @@ def _records(store: "Store") -> list["Record"]:
     if not records:
         raise BadData(
             f"No records under {store.folder / 'cases'}. Run an attack first, such as "
-            "`privbench run --attack pe_ls --model vit_vanilla`, or name another --out."
+            f"`privbench run --attack pe_ls --model vit_vanilla --out {store.folder}`, or name "
+            "another --out."
         )
     return records
 

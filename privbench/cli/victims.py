@@ -111,7 +111,9 @@ def train(
     screen.print(f"Log: {folder / 'log.csv'}", soft_wrap=True)
     attack = ["privbench run --attack gradinv --model", model]
     attack += [f"--defense {defense}"] if defense != "none" else []
-    kept = [one for one in assignments if one.startswith(("model.", "defense."))]
+    attack += [f"--dataset {dataset}"] if dataset else []
+    attack += [f"--data-root {training.test.pictures.root}"] if data_root else []
+    kept = [one for one in assignments if one.startswith(("dataset.", "defense.", "model."))]
     attack += [f"--set {one}" for one in kept if not one.startswith("model.dropout")]
     screen.print(f"Attack them: {' '.join(attack)} --weights {path}", soft_wrap=True)
 

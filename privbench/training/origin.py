@@ -11,7 +11,6 @@ from safetensors import SafetensorError, safe_open
 from privbench.errors import BadSetting
 from privbench.victims.cards import bundled
 from privbench.victims.load import Victim, load
-from privbench.victims.preset import own_label
 
 HEAD = "backbone.head.weight"
 CLASSES = "num_classes"
@@ -33,11 +32,6 @@ def start_from(victim: Victim, model: str, settings: Mapping[str, Any], weights:
 
     What a defense adds to the network stays as it was drawn.
     """
-    if victim.preset.own:
-        raise BadSetting(
-            f"{own_label(model)} brings weights of its own, and its training starts from them. "
-            "Leave --weights out."
-        )
     source = load(model, _settings(model, settings, weights), (), weights, torch.device("cpu"))
     found, state = source.model.vit.state_dict(), victim.model.vit.state_dict()
     if lost := next((name for name in found if name not in state), None):

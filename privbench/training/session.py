@@ -27,7 +27,7 @@ from privbench.training.origin import start_from
 from privbench.training.recipe import Recipe
 from privbench.training.split import SMALL, Split, read_split
 from privbench.victims.load import Victim, load
-from privbench.victims.preset import model_preset, parse_settings
+from privbench.victims.preset import model_preset, own_label, parse_settings
 
 SECTIONS = ("dataset", "defense", "model", "train")
 MOST_WORKERS = 16
@@ -54,6 +54,12 @@ def begin(
     """
     settings = parse_settings(assignments, SECTIONS)
     preset = model_preset(model)
+    if preset.own:
+        raise BadSetting(
+            f"{own_label(model)} brings weights of its own, and no command would take those that a "
+            "training writes. Train it by your own code, or make a preset of it "
+            "(docs/tutorial_own_model.md)."
+        )
     UnknownName.refuse("setting of train", settings["train"], Recipe.model_fields)
     try:
         recipe = Recipe(**preset.recipe.model_dump() | settings["train"])

@@ -59,7 +59,7 @@ def follow(stop: Stop, folder: Path) -> None:
         assert call(words_of(one, folder))[0] == 0
     code, text = call(words)
     assert re.search(pattern(stop.answer), text), text
-    assert code == stop.stops, text
+    assert code in stop.ends, text
     [*_, last] = re.finditer(stop.advice, text)
     typed = str(last[last.lastindex or 0]).rstrip(".")
     for gap, value in stop.gaps.items():
@@ -70,7 +70,7 @@ def follow(stop: Stop, folder: Path) -> None:
         code, printed = call(words_of(f"{typed.removeprefix('privbench ')} {own}", folder))
         assert code == 0, printed
         assert not stop.choice or stop.choice.split()[-1] in printed
-        if stop.stops == 0:
+        if stop.ends == (0,):
             return
     choice = stop.choice.replace("TMP", str(folder))
     if choice:

@@ -9,11 +9,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("attacks", "defenses", "privbench")
 LINKS = tuple(ROOT / "privbench" / shelf for shelf in ("attacks", "configs", "defenses"))
-ADVICE = re.compile(r"`[^`]+`|(?<![\w-])--[a-z][\w-]*|timm:[a-z]\w+|docs/\w+")
-"""A command, an option, a model of timm's or a page."""
+ADVICE = re.compile(
+    r"`[^`]+`|(?<![\w-])--[a-z][\w-]*|timm:[a-z]\w+|docs/\w+"
+    r"|\b(?:attack|dataset|defense|eval|model|threat|train)\.[a-z]\w+"
+)
+"""A command, an option, a model of timm's, a page or a setting."""
 PRINTERS = ("reference.py",)
 """They write pages, whose commands tests of the pages run."""
-FLAG = re.compile(r"--[a-z0-9-]+")
+FEWEST = 3
+"""Words of an advice; less is a name, or a part of a command that is put together."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ def sites() -> list[Site]:
                 continue
             tree = ast.parse(path.read_text(encoding="utf-8"))
             for text in texts(tree):
-                if ADVICE.search(text) and not FLAG.fullmatch(text):
+                if ADVICE.search(text) and len(text.split()) >= FEWEST:
                     found[Site(str(path.relative_to(ROOT)), text)] = None
     return list(found)
 

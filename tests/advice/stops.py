@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 MEAN = "run --attack mean --model vit_vanilla --images 1 --set model.depth=1"
 EVAL = "eval --model vit_vanilla --images 2 --set model.depth=1"
+NOTED = (0, 1)
 TRAIN = (
     "train --model vit_vanilla --dataset folder --data-root TMP/classes --epochs 1 "
     "--set model.depth=1 --set model.num_classes=2 --set train.batch_size=2"
@@ -41,8 +42,8 @@ class Stop:
     """What the choice stands in the place of."""
     next: str = ""
     """Another message that the advice leads to, where it cannot lead to the end here."""
-    stops: int = 2
-    """Exit code of the message; 0 of a note, 1 of a case that failed."""
+    ends: tuple[int, ...] = (2,)
+    """Exit codes of the message: 0 of a note, NOTED where a case failed."""
     before: str = ""
     """What is typed first."""
     slow: bool = False
@@ -56,12 +57,12 @@ STOPS = [
     Stop(
         "The labels are neither granted nor readable",
         f"{MATCHING} --defense withhold --set defense.tensors=backbone.head.*",
-        stops=1,
+        ends=NOTED,
     ),
     Stop(
         "One round only",
         "run --attack rounds --model vit_mjp --images 1 --set model.depth=1",
-        stops=0,
+        ends=(0,),
     ),
     Stop(
         "' needs {}, which {} has not",
@@ -103,6 +104,13 @@ STOPS = [
         advice=r"with (--batch-size),",
         choice="--batch-size 2 --set threat.batch_size=2",
     ),
+    Stop(
+        "local steps diverged. Take a threat.local_rate below",
+        f"{MEAN} --set threat.local_steps=5 --set threat.local_rate=1e30",
+        r"(threat.local_rate) below",
+        choice="--set threat.local_rate=0.01",
+        ends=NOTED,
+    ),
     # suites
     Stop("Zero images: name at least one", f"{MEAN} --images ,"),
     Stop("do not divide into batches", f"{MEAN} --images 5 --batch-size 2"),
@@ -133,9 +141,7 @@ STOPS = [
         slow=True,
     ),
     # data
-    Stop(
-        "folder needs --data-root PATH", f"{MEAN} --dataset folder", gaps={"PATH,": "TMP/classes"}
-    ),
+    Stop("folder needs --data-root PATH", f"{MEAN} --dataset folder", gaps={"PATH": "TMP/classes"}),
     Stop(
         "' is not a folder. Name one with --data-root PATH",
         f"{MEAN} --dataset folder --data-root TMP/nowhere",
@@ -241,7 +247,8 @@ STOPS = [
     # evaluation
     Stop(
         "None of these evaluations can be made",
-        "eval --model TMP/own.py:convolutions --set model.img_size=32 --images 2 --dataset cifar10 --eval consistency",
+        "eval --model TMP/own.py:convolutions --set model.img_size=32 --images 2 "
+        "--dataset cifar10 --eval consistency",
         r"--eval accuracy",
     ),
     Stop(
@@ -280,7 +287,7 @@ STOPS = [
         "run --attack mean --model vit_mjp --images 1 --set model.depth=1",
         r"(--model)",
         choice="--model vit_mjp,vit_vanilla",
-        stops=0,
+        ends=(0,),
     ),
     # training
     Stop("has {} classes, but {} has", TRAIN.replace(" --set model.num_classes=2", "")),
@@ -290,11 +297,6 @@ STOPS = [
         gaps={"train.batch_size=N.": "train.batch_size=2"},
     ),
     Stop("the schedule would climb", f"{TRAIN} --set train.min_lr=1", r"--set train.min_lr=\S+\d"),
-    Stop(
-        "and its training starts from them",
-        TRAIN.replace("vit_vanilla", "TMP/own.py:vit") + " --weights trained",
-        r"Leave (--weights) out",
-    ),
     # checkpoints
     Stop(
         "--out names a .safetensors file",
@@ -333,14 +335,14 @@ STOPS = [
         "cannot be read as safetensors: {}. Name another file by",
         f"{PRIOR}TMP/torn.st",
         gaps={"FILE.": "TMP/prior.safetensors"},
-        stops=1,
+        ends=NOTED,
         slow=True,
     ),
     Stop(
         "does not hold the prior's network",
         f"{PRIOR}TMP/own.safetensors",
         gaps={"FILE.": "TMP/prior.safetensors"},
-        stops=1,
+        ends=NOTED,
         slow=True,
     ),
     Stop(
@@ -348,7 +350,7 @@ STOPS = [
         "run --attack gradinversion --model vit_vanilla --images 1 --dataset photos "
         "--set model.depth=1 --set attack.steps=1 --set attack.seeds=1 --set model.img_size=64",
         gaps={"FILE.": "TMP/prior.safetensors"},
-        stops=1,
+        ends=NOTED,
         slow=True,
     ),
     Stop(
@@ -379,13 +381,8 @@ STOPS = [
         "Attack them: {}",
         TRAIN,
         r"privbench run .*\.safetensors",
-        stops=0,
+        ends=(0,),
         also="--images 1 --set attack.steps=1",
-    ),
-    Stop(
-        "The defense puts something else",
-        f"{TRAIN} --defense lora --weights TMP/two.safetensors",
-        r"Leave (--defense)",
     ),
     Stop(
         "was measured with these weights",
@@ -415,25 +412,22 @@ STOPS = [
 ]
 
 OPEN: dict[str, str] = {
+    "The defense puts something else": "no defense that comes along does; tests/training",
+    "no command would take those that a": "what to read stands in it; the page is there",
     "april needs a first block": "from Python only: a run refuses it before, by what it demands",
     "imprint needs the blocks of a stock ViT": "no victim that comes along has other blocks",
     "this threat model grants {}. Add": "no attack that comes along needs to know anything",
     "see `privbench show {}`": "a cell of a list; what it names is listed there",
     "Short for --dataset imagenet": "help of an option",
     "privbench train --model": "the command of a card; tests/training runs it",
-    "--data-root PATH": "a part of that command",
-    "--defense {}": "a part of that command",
-    "--weights {}": "a part of that command",
-    "--seed {}": "a part of that command",
-    "--set {}": "a part of that command",
     "privbench run --attack gradinv --model": "a part of `Attack them`",
     "overrides draw, so it must say": "for who writes a defense",
     "overrides combine, so it must be": "for who writes a defense",
     "Not enough memory for a single case": "memory has to run out: tests/running",
-    "in more than one version, and a table": "a metric has to change: tests/running/test_rescore.py",
-    "of a time when no answers were stored": "a record has to be old: tests/running/test_rescore.py",
+    "in more than one version, and a table": "a metric has to change: tests/running",
+    "of a time when no answers were stored": "a record has to be old: tests/running",
     "gives NaN or infinity for this answer": "for who writes a metric",
-    "are not those that the record is about": "data have to change: tests/running/test_rescore.py",
+    "are not those that the record is about": "data have to change: tests/running",
     "A process that augments pictures was killed": "a process has to be killed",
     "has no {} pictures. Name another": "no data set that comes along is empty without saying so",
     ", or a weaker --defense,": "a part of `The training diverged`",
@@ -447,7 +441,7 @@ OPEN: dict[str, str] = {
     "Leave its architecture as it is": "the hub has to answer",
     "timm publishes no weights for": "no small model of timm's is without",
     "could not be fetched from": "the hub has to answer",
-    "adds no position table at its input": "an attack refuses it before, by the part that it needs",
-    "{} has not {}. Choose another victim": "an attack refuses it before, by the part that it needs",
+    "adds no position table at its input": "an attack refuses it before, by what it needs",
+    "{} has not {}. Choose another victim": "an attack refuses it before, by what it needs",
 }
 """Texts that no test follows, by a part of each, and why."""

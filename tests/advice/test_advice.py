@@ -1,6 +1,5 @@
 """What a message tells a user to type exists, works, and the message does not come again."""
 
-import re
 import shutil
 from pathlib import Path
 from typing import NoReturn
@@ -19,7 +18,7 @@ from tests.advice.sites import sites
 from tests.advice.stops import OPEN, STOPS, Stop
 
 CPU = torch.device("cpu")
-NAMES = ("airplane automobile bird cat deer dog frog horse ship truck").split()
+NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 OWN = """
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -32,7 +31,8 @@ def vit():
 
 
 def convolutions():
-    return torch.nn.Sequential(torch.nn.Conv2d(3, 10, 32), torch.nn.Flatten())
+    layers = torch.nn.Conv2d(3, 10, 32), torch.nn.Flatten(), torch.nn.Linear(10, 10)
+    return torch.nn.Sequential(*layers)
 """
 
 
