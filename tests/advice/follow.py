@@ -46,7 +46,7 @@ def without(words: list[str], name: str) -> list[str]:
             next(pairs)
         elif word == "--set":
             setting = next(pairs)
-            found += [] if setting.startswith(f"{name}=") else [word, setting]
+            found += [] if setting.partition("=")[0] == name else [word, setting]
         else:
             found.append(word)
     return found

@@ -66,7 +66,7 @@ STOPS = [
     ),
     Stop(
         "' needs {}, which {} has not",
-        "run --attack pe_ls --model timm:eva02_tiny_patch14_224 --images 1",
+        "run --attack pe_ls --model timm:eva02_tiny_patch14_224 --images 1 --set model.num_classes=9",
         advice=CHOOSE,
         choice="--attack mean",
         slow=True,
@@ -138,6 +138,7 @@ STOPS = [
         f"{MATCHING} --set steps",
         advice=r"attack\.steps=500",
         choice="--set attack.steps=2",
+        drop="steps",
         slow=True,
     ),
     # data
@@ -234,7 +235,7 @@ STOPS = [
     ),
     Stop(
         "is no vision transformer of a known family",
-        "run --attack mean --images 1 --model TMP/own.py:convolutions --set model.img_size=32",
+        "run --attack mean --images 1 --model TMP/own.py:convolutions",
         r"e\.g\. (timm:\w+)",
         choice="--model timm:deit_small_patch16_224",
         slow=True,
@@ -266,7 +267,7 @@ STOPS = [
     Stop(
         "were never measured on the same pictures",
         "compare vit_mjp vit_vanilla",
-        r"privbench eval --model \S+",
+        r"privbench eval --model [^\s`]+",
         before="eval --model vit_mjp --images 3 --eval accuracy ! eval --model vit_vanilla "
         "--images 4 --eval accuracy",
         slow=True,
@@ -397,7 +398,7 @@ STOPS = [
     ),
     Stop(
         "first_block=april changes a stock block",
-        "run --attack mean --model timm:eva02_tiny_patch14_224 --images 1 "
+        "run --attack mean --model timm:eva02_tiny_patch14_224 --images 1 --set model.num_classes=9 "
         "--set model.first_block=april",
         CHOOSE,
         choice="--model vit_vanilla",

@@ -134,9 +134,7 @@ def test_any_forged_record_counts_or_does_not(inputs: settings, kind: str, tmp_p
 
 @sizes
 @pytest.mark.parametrize("kind", GOOD)
-def test_any_foreign_file_among_records_does_not_count(
-    inputs: settings, kind: str, tmp_path: Path
-):
+def test_any_foreign_file_among_records_does_not_count(inputs: settings, kind: str, tmp_path: Path):
     fill(tmp_path)
     texts: st.SearchStrategy[str] = trees.map(lambda tree: json.dumps(tree)) | st.text(max_size=50)
 
