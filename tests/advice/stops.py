@@ -66,10 +66,9 @@ STOPS = [
     ),
     Stop(
         "' needs {}, which {} has not",
-        "run --attack pe_ls --model timm:eva02_tiny_patch14_224 --images 1 --set model.num_classes=9",
+        "run --attack pe_ls --model TMP/own.py:placeless --images 1",
         advice=CHOOSE,
         choice="--attack mean",
-        slow=True,
     ),
     Stop(
         "reads the gradient of {}, which this victim",
@@ -398,11 +397,9 @@ STOPS = [
     ),
     Stop(
         "first_block=april changes a stock block",
-        "run --attack mean --model timm:eva02_tiny_patch14_224 --images 1 --set model.num_classes=9 "
-        "--set model.first_block=april",
+        "run --attack mean --model TMP/own.py:other --images 1 --set model.first_block=april",
         CHOOSE,
         choice="--model vit_vanilla",
-        slow=True,
     ),
     Stop(
         "since it is no plain vision transformer",

@@ -21,13 +21,21 @@ CPU = torch.device("cpu")
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 OWN = """
 import torch
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import ResPostBlock, VisionTransformer
+
+SMALL = dict(img_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=3, num_classes=2)
 
 
 def vit():
-    return VisionTransformer(
-        img_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=3, num_classes=2
-    )
+    return VisionTransformer(**SMALL)
+
+
+def placeless():
+    return VisionTransformer(**SMALL, pos_embed="none")
+
+
+def other():
+    return VisionTransformer(**SMALL, block_fn=ResPostBlock)
 
 
 def convolutions():
