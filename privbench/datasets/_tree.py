@@ -18,8 +18,8 @@ def name_of(data: Dataset) -> str:
 
 
 def options(data: Dataset) -> str:
-    """Return how a user names the folder of a released data set."""
-    return f"--data-root PATH or --{name_of(data).replace('_', '-')} PATH"
+    """Return how a user names the folder of a released data set; only `eval` has both ways."""
+    return f"--data-root PATH, or in `privbench eval` --{name_of(data).replace('_', '-')} PATH"
 
 
 def root_of(data: Dataset) -> Path:

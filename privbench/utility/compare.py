@@ -47,9 +47,10 @@ def compare(
         if other is not None:
             rows += [*_means(task, other), *_statistics(task, other)]
     if not rows:
+        names = ",".join(one.passes[0].case.model.name for (one, *_) in (mine, yours))
         raise BadSetting(
             f"{first} and {second} were never measured on the same pictures. Run `privbench eval "
-            f"--model {first},{second}` first."
+            f"--model {names}` first, with the settings and the --out of this comparison."
         )
     corrected = holm([row["p"] for row in rows])
     rows = [row | {"p_holm": p} for row, p in zip(rows, corrected, strict=True)]

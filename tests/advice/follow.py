@@ -66,7 +66,7 @@ def follow(stop: Stop, folder: Path) -> None:
         typed = typed.replace(gap.rstrip("."), value.replace("TMP", str(folder)))
     also = stop.also.replace("TMP", str(folder))
     if ran := typed.startswith("privbench "):
-        own = also if typed.startswith("privbench run") else ""
+        own = also if not typed.startswith("privbench list") else ""
         code, printed = call(words_of(f"{typed.removeprefix('privbench ')} {own}", folder))
         assert code == 0, printed
         assert not stop.choice or stop.choice.split()[-1] in printed

@@ -90,6 +90,7 @@ STOPS = [
         "sends the client no weights of its own",
         f"{MEAN} --set threat.server=malicious",
         advice=r"(threat.server) out",
+        slow=True,
     ),
     Stop("drops activations, and this model drops none", f"{MEAN} --set threat.training=true"),
     Stop("Dropout acts only where", f"{MEAN} --set model.dropout=0.1"),
@@ -186,10 +187,17 @@ STOPS = [
         gaps={"PATH": "TMP/flat"},
     ),
     Stop(
-        "--data-root PATH or --{} PATH",
+        "--data-root PATH, or in `privbench eval` --{} PATH",
         f"{MEAN} --dataset svhn",
         advice=r"--data-root PATH",
         gaps={"PATH": "TMP/flat"},
+    ),
+    Stop(
+        "--data-root PATH, or in `privbench eval` --{} PATH",
+        f"{EVAL} --svhn TMP/nowhere",
+        advice=r"--svhn PATH",
+        gaps={"PATH": "TMP/flat"},
+        slow=True,
     ),
     Stop(
         "pictures are {} x {}. Choose --dataset folder",
@@ -231,6 +239,7 @@ STOPS = [
         "Give the network an attribute img_size, or add",
         "eval --model TMP/own.py:convolutions --images 2 --dataset cifar10",
         r"--set model.img_size=32",
+        slow=True,
     ),
     Stop(
         "is no vision transformer of a known family",
@@ -262,13 +271,15 @@ STOPS = [
         f"{EVAL} --images 101",
         r"1 to 100",
         choice="--images 100",
+        slow=True,
     ),
     Stop(
         "were never measured on the same pictures",
-        "compare vit_mjp vit_vanilla",
+        "compare 'vit_mjp(depth=1)' 'vit_vanilla(depth=1)'",
         r"privbench eval --model [^\s`]+",
-        before="eval --model vit_mjp --images 3 --eval accuracy ! eval --model vit_vanilla "
-        "--images 4 --eval accuracy",
+        before="eval --model vit_mjp --set model.depth=1 --images 3 --eval accuracy ! "
+        "eval --model vit_vanilla --images 4 --set model.depth=1 --eval accuracy",
+        also="--set model.depth=1 --eval accuracy",
         slow=True,
     ),
     Stop(
@@ -288,6 +299,7 @@ STOPS = [
         r"(--model)",
         choice="--model vit_mjp,vit_vanilla",
         ends=(0,),
+        slow=True,
     ),
     # training
     Stop("has {} classes, but {} has", TRAIN.replace(" --set model.num_classes=2", "")),
