@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from os.path import realpath
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -208,7 +209,7 @@ def open_dataset(name: str, settings: Mapping[str, Any], root: Path | None) -> S
     # A folder's place is the user's own affair: records know its name and its content's hash.
     inside = {key: value for key, value in made.settings().items() if key != "root"}
     changed = {key: value for key, value in made.changed().items() if key != "root"}
-    at = f"@{made.root.resolve().name}" if made.root is not None else ""
+    at = f"@{Path(realpath(made.root)).name}" if made.root is not None else ""
     return Part(name, label(name + at, changed), type(made).version, inside), made
 
 

@@ -9,6 +9,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from os.path import realpath
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def import_weights(
     """
     if out.suffix != ".safetensors":
         raise BadSetting(f"--out names a .safetensors file, not '{out.name}'.")
-    if out.resolve() == file.resolve():
+    if realpath(out) == realpath(file):
         raise BadSetting(f"--out is the file itself, '{out}'. Name another one.")
     victim = load(model, settings or {}, (), "init", CPU)
     part, foreign = _state(file)

@@ -167,7 +167,7 @@ def test_folders_mixed_up_are_told_apart(tmp_path: Path) -> None:
     picture(tmp_path / "flat" / "one.JPEG")
     with pytest.raises(BadData, match="side by side; sort them into class folders first"):
         len(at("imagenet", tmp_path / "flat"))
-    with pytest.raises(BadSetting, match="Name one with --data-root PATH, or in .* --imagenet-a"):
+    with pytest.raises(BadSetting, match=r"Name one with --data-root PATH, or in .* --imagenet-a"):
         len(make(Dataset, "imagenet_a", {}))
     with pytest.raises(BadData, match="is not a folder"):
         len(at("imagenet", tmp_path / "nowhere"))
