@@ -278,6 +278,7 @@ def grid(
 
 
 def _records(store: "Store") -> list["Record"]:
+    """Return the records as tables show them; raises BadData where there is none."""
     from privbench.errors import BadData
 
     records, broken = store.survey()
@@ -293,7 +294,7 @@ def _records(store: "Store") -> list["Record"]:
             f"No records under {store.folder / 'cases'}. Run an attack first, such as "
             "`privbench run --attack pe_ls --model vit_vanilla`, or name another --out."
         )
-    return records
+    return store.shown(records)
 
 
 def _print_board(screen: "Console", table: "pd.DataFrame") -> None:

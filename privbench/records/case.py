@@ -99,3 +99,4 @@ class Record(SealedRecord[Case]):
     environment: Mapping[str, str] = field(default_factory=dict)
     answers_sha256: str = ""
     """Of the file of lossless answers beside the record; empty where there is none."""
+    data: str = ""

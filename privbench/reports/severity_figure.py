@@ -9,8 +9,8 @@ from privbench.corruption_names import COUNTED, SEVERITIES
 from privbench.records.utility import UtilityRecord
 from privbench.reports.axes import curves, png
 from privbench.reports.stats import mean_interval
-from privbench.utility.corruption_error import missing
-from privbench.utility.robustness import CLEAN, Task, tasks
+from privbench.utility.corruption_error import CLEAN, missing
+from privbench.utility.tasks import Task, tasks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

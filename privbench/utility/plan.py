@@ -1,5 +1,6 @@
 """A request becomes passes: names, settings and folders are checked before any pass runs."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +13,11 @@ from privbench.component import Part, find, label, make, names
 from privbench.dataset import Dataset
 from privbench.errors import BadData, BadSetting
 from privbench.evaluation import Condition, Evaluation, Source
+from privbench.records.asked import Asked
 from privbench.records.utility import UtilityCase
 from privbench.running.plan import open_dataset, part_of
 from privbench.running.suite import distribute
-from privbench.utility.pictures import Gallery, choose
+from privbench.utility.pictures import Gallery, Report, choose, silent
 from privbench.victims.classifier import open_classifier, settings_of
 from privbench.victims.preset import parse_settings
 
@@ -64,12 +66,12 @@ class Pass:
         return f"{who}: {first.evaluation.name} {words}".strip()
 
 
-def plan_passes(request: Request, device: torch.device) -> list[Pass]:
+def plan_passes(request: Request, device: torch.device, report: Report = silent) -> list[Pass]:
     """Return the passes in running order, each with its cases."""
     settings = parse_settings(request.assignments, SECTIONS)
     changes = distribute("model", settings["model"], {n: settings_of(n) for n in request.models})
     opened = [open_classifier(n, changes[n], request.weights, device) for n in request.models]
-    shelf = _Shelf(request, settings["dataset"])
+    shelf = _Shelf(request, settings["dataset"], report)
     passes: dict[tuple[Any, ...], Pass] = {}
     for name, evaluation in _wanted(request, settings["eval"], opened):
         for condition in evaluation.conditions():
@@ -89,6 +91,25 @@ def plan_passes(request: Request, device: torch.device) -> list[Pass]:
             "see `privbench list evals`."
         )
     return list(passes.values())
+
+
+def asked_for(passes: Sequence[Pass]) -> dict[str, Asked]:
+    """Return, by key, the name of the data, and a digest of all that one evaluation shows a model.
+
+    What comes along needs no digest: its name says all.
+    """
+    groups: dict[tuple[str, str, str], list[tuple[UtilityCase, bool]]] = {}
+    for one in passes:
+        theirs = one.gallery.pictures.root is not None
+        for case, _ in one.cases:
+            who = (case.evaluation.label, case.model.label, case.weights_sha256)
+            groups.setdefault(who, []).append((case, theirs))
+    found: dict[str, Asked] = {}
+    for group in groups.values():
+        shown = sorted((str(sorted(c.condition.items())), c.images_sha256) for c, _ in group)
+        data = hashlib.sha256(str(shown).encode()).hexdigest() if any(t for _, t in group) else ""
+        found |= {case.key: Asked(case.dataset.label, data) for case, _ in group}
+    return found
 
 
 def _wanted(
@@ -113,6 +134,7 @@ class _Shelf:
 
     request: Request
     settings: Mapping[str, Any]
+    report: Report
     found: dict[tuple[str, str, int, int], Gallery] = field(default_factory=dict)
 
     def gallery(self, asks: str, source: Source | None, model: Classifier) -> Gallery | None:
@@ -142,7 +164,9 @@ class _Shelf:
                 wished = min(wished, count)
             chosen = choose(count, wished)
             keep = source is None
-            self.found[key] = Gallery(part, pictures, model.side, classes, chosen, keep)
+            self.found[key] = Gallery(
+                part, pictures, model.side, classes, chosen, keep, report=self.report
+            )
         return self.found[key]
 
 
