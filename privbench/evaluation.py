@@ -43,6 +43,8 @@ class Evaluation(Component, ABC):
     """The data set of its own that it must be given a folder for."""
     of_victims: ClassVar[bool] = False
     """Whether it needs patches and position embeddings, which other models have not."""
+    random: ClassVar[bool] = False
+    """Whether it draws anything at random, so that a seed decides about its numbers."""
     kinds: ClassVar[Mapping[str, Kind]]
     """What its columns are, by name or by a pattern such as shuffled_*."""
 

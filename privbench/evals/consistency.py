@@ -26,6 +26,7 @@ class Consistency(Evaluation):
     paper: ClassVar[str] = "arXiv:2205.12551"
     standard: ClassVar[bool] = True
     of_victims: ClassVar[bool] = True
+    random: ClassVar[bool] = True
     kinds: ClassVar[Mapping[str, Kind]] = {
         "agreement*": Kind.SHARE,
         "feature_distance": Kind.MEAN,

@@ -22,6 +22,7 @@ class Shuffled(Evaluation):
     paper: ClassVar[str] = "arXiv:2205.12551"
     standard: ClassVar[bool] = True
     of_victims: ClassVar[bool] = True
+    random: ClassVar[bool] = True
     kinds: ClassVar[Mapping[str, Kind]] = {"shuffled_*": Kind.SHARE, "treated_*": Kind.MEAN}
     passes: ClassVar[tuple[str, ...]] = ("ratios",)
     ratios: Annotated[tuple[Ratio, ...], Field(min_length=1)] = (0.1, 0.3, 0.5, 0.7, 0.9)

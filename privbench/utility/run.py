@@ -1,7 +1,7 @@
 """Evaluates models: resumes pass by pass, and writes a record for each."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from privbench.running.environment import describe
 from privbench.running.environment import device as pick
 from privbench.seeds import generator
 from privbench.threat import Images
+from privbench.utility.cells import corruption_table
+from privbench.utility.pictures import Report
 from privbench.utility.plan import Pass, Request, asked_for, plan_passes
 from privbench.utility.robustness import robustness_table
 from privbench.utility.table import utility_table
@@ -29,16 +31,20 @@ BATCH = 250
 SOME = "_when_"
 """In the name of a column that some pictures do not count for: NaN means nothing else in it."""
 
-Report = Callable[[str, int, int], None]
-"""Called with what is measured, the pictures done and all pictures."""
+TABLES = {
+    "accuracy": utility_table,
+    "robustness": robustness_table,
+    "corruptions": corruption_table,
+}
+"""Tables of all records, by the name of their file."""
 
 
 def evaluate(request: Request, device: str, out: Path, report: Report) -> list[UtilityRecord]:
     """Measure what has no record yet; return the records of all that was asked for.
 
-    Writes accuracy.csv and robustness.csv from all records under out. Raises PrivbenchError
-    before the first pass where a name, a setting or a folder is wrong, and NotFinite in the pass
-    in which a model answers with NaN or infinity: that pass gets no record.
+    Writes accuracy.csv, robustness.csv and corruptions.csv from all records under out. Raises
+    PrivbenchError before the first pass where a name, a setting or a folder is wrong, and
+    NotFinite in the pass in which a model answers with NaN or infinity: that pass gets no record.
     """
     where, store = pick(device), UtilityStore(out)
     passes = plan_passes(request, where, report)
@@ -60,7 +66,7 @@ def evaluate(request: Request, device: str, out: Path, report: Report) -> list[U
 def write_tables(store: UtilityStore) -> None:
     """Write the tables of all records."""
     known = list(store.records())
-    for name, table in (("accuracy", utility_table), ("robustness", robustness_table)):
+    for name, table in TABLES.items():
         if len(found := table(known)):
             text = found.to_csv(index=False, float_format="%.6g")
             write(store.folder / f"{name}.csv", text.encode())

@@ -138,7 +138,7 @@ def _of_one_set(passes: Sequence[UtilityRecord]) -> Iterator[list[UtilityRecord]
     groups: dict[tuple[str, str, int], list[UtilityRecord]] = {}
     ordinary: dict[tuple[str, str, int], list[UtilityRecord]] = {}
     for one in passes:
-        count = one.case.n if "recipe" in one.case.condition and not one.data else 0
+        count = one.case.n if "recipe" in one.case.condition else 0
         kind = ordinary if _ordinary(one.case) else groups
         kind.setdefault((one.data, data_name(one.case), count), []).append(one)
     for (data, name, _), group in groups.items():
