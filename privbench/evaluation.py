@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from privbench.classifier import Classifier
 from privbench.component import Component
+from privbench.kind import Kind
 from privbench.threat import Images, Scalar
 
 Condition = Mapping[str, Scalar]
@@ -42,6 +43,10 @@ class Evaluation(Component, ABC):
     """The data set of its own that it must be given a folder for."""
     of_victims: ClassVar[bool] = False
     """Whether it needs patches and position embeddings, which other models have not."""
+    random: ClassVar[bool] = False
+    """Whether it draws anything at random, so that a seed decides about its numbers."""
+    kinds: ClassVar[Mapping[str, Kind]]
+    """What its columns are, by name or by a pattern such as shuffled_*."""
 
     def conditions(self) -> list[Condition]:
         """Return the passes; each has a record of its own."""
@@ -66,7 +71,6 @@ class Evaluation(Component, ABC):
     ) -> dict[str, Float[Tensor, " b"]]:
         """Return numbers by column of the table; NaN where a picture does not count.
 
-        A column of zeros and ones is a share and gets Wilson's interval, any other a bootstrap
-        interval. Each picture has a generator of its own, so that no batch size changes an
-        answer; `prepare` gets others.
+        Each column has its kind in `kinds`; a share holds zeros and ones. Each picture has a
+        generator of its own, so that no batch size changes an answer; `prepare` gets others.
         """

@@ -6,17 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
+from privbench.cli import records as cli_records
 from privbench.cli import utility as cli_utility
 from privbench.cli import victims as cli_victims
-from privbench.cli.options import Names, Out, Weights, console, split_names
+from privbench.cli.options import FAILED, Names, Out, Weights, console
 from privbench.errors import PrivbenchError
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from rich.console import Console
-
     from privbench.records.case import Record
-    from privbench.records.store import Store
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -96,7 +93,10 @@ def run(
         bool, typer.Option("--retry-failed", help="Run failed cases again.")
     ] = False,
 ) -> None:
-    """Attack victims, score what comes back, write records, table and grids."""
+    """Attack victims, score what comes back, write records, table and grids.
+
+    Exit code 0 where any case has a score, 1 where none has, 2 where nothing could run.
+    """
     from privbench.running.suite import Suite
 
     options = {
@@ -138,10 +138,29 @@ def run(
         return
     with screen.status("drawing"):
         grids = save_all(records, store)
-    _print_board(screen, tabulate(records, beside=outcome.known))
+    cli_records.print_board(screen, tabulate(records, beside=outcome.known))
     screen.print(f"Table of all results: {out / 'leaderboard.csv'}", soft_wrap=True)
     for path in grids:
         screen.print(f"Grid: {path}", soft_wrap=True)
+    _tell_lost(records)
+
+
+def _tell_lost(records: list["Record"]) -> None:
+    """Count what came to nothing; where that is all, the command has failed."""
+    lost = [record for record in records if record.status != "done"]
+    if not lost:
+        return
+    counts = [(word, sum(one.status == word for one in lost)) for word in ("failed", "refused")]
+    words = " and ".join(f"{count} {word}" for word, count in counts if count)
+    end = "." if len(lost) < len(records) else "; no case has a score."
+    console(error=True).print(
+        f"Note. Of {len(records)} cases {words}, first: {lost[0].error or 'no reason'}{end} "
+        "The notes above say why, --retry-failed runs failed ones again.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if len(lost) == len(records):
+        raise typer.Exit(FAILED)
 
 
 @app.command("list")
@@ -194,115 +213,7 @@ def show(
         screen.print(sheet(entry))
 
 
-@app.command()
-def leaderboard(
-    out: Out = Path("results"),
-) -> None:
-    """Print the table of all records, and write it as CSV."""
-    from privbench.records.store import Store, write
-    from privbench.reports.leaderboard import leaderboard as tabulate
-    from privbench.reports.leaderboard import to_csv
-
-    store = Store(out)
-    table = tabulate(_records(store))
-    write(out / "leaderboard.csv", to_csv(table))
-    screen = console()
-    _print_board(screen, table)
-    screen.print(f"Table: {out / 'leaderboard.csv'}", soft_wrap=True)
-
-
-@app.command()
-def rescore(
-    out: Out = Path("results"),
-    metric: Annotated[
-        Names, typer.Option(help="Only these metrics. \\[default: all that are new or changed]")
-    ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(help="Folder that holds the data set.", metavar="PATH")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-) -> None:
-    """Score stored answers by new or changed metrics; no attack runs."""
-    screen = console()
-    with screen.status("scoring"):
-        from privbench.records.store import Store, write
-        from privbench.reports.leaderboard import leaderboard as tabulate
-        from privbench.reports.leaderboard import to_csv
-        from privbench.running.environment import device as pick
-        from privbench.running.rescore import rescore as score_again
-
-        store = Store(out)
-        _records(store)
-        done = score_again(store, split_names(metric), data_root, pick(device))
-    screen.print(f"{done.changed} records scored anew, {done.current} were up to date.")
-    for reason, count in done.left.items():
-        screen.print(f"Note. {count} left as they were: {reason}", highlight=False)
-    write(out / "leaderboard.csv", to_csv(tabulate(store.records())))
-    screen.print(f"Table of all results: {out / 'leaderboard.csv'}", soft_wrap=True)
-
-
-@app.command()
-def grid(
-    out: Out = Path("results"),
-    attack: Annotated[Names, typer.Option(help="Only these attacks.")] = None,
-    model: Annotated[Names, typer.Option(help="Only these victims.")] = None,
-    joined: Annotated[
-        bool, typer.Option("--side-by-side", help="One picture for all victims.")
-    ] = False,
-) -> None:
-    """Draw reconstruction grids from the records."""
-    from privbench.errors import UnknownName
-    from privbench.records.store import Store
-    from privbench.reports.grid import save
-
-    store = Store(out)
-    records = _records(store)
-    for chosen, what in ((attack, "attack"), (model, "model")):
-        if not chosen:
-            continue
-        wanted = split_names(chosen)
-        known = {getattr(r.case, what).name for r in records} | {
-            getattr(r.case, what).label for r in records
-        }
-        for one in wanted:
-            if one not in known:
-                raise UnknownName(f"{what} with records", one, known)
-        records = [
-            r
-            for r in records
-            if {getattr(r.case, what).name, getattr(r.case, what).label} & set(wanted)
-        ]
-    screen = console()
-    for path in save(records, store, joined=joined):
-        screen.print(f"Grid: {path}", soft_wrap=True)
-
-
-def _records(store: "Store") -> list["Record"]:
-    from privbench.errors import BadData
-
-    records, broken = store.survey()
-    if broken:
-        console(error=True).print(
-            f"Note. {len(broken)} of the files under {store.folder / 'cases'} are torn or edited "
-            f"and do not count, first {broken[0].name}. The same run computes them anew.",
-            highlight=False,
-            soft_wrap=True,
-        )
-    if not records:
-        raise BadData(
-            f"No records under {store.folder / 'cases'}. Run an attack first, such as "
-            f"`privbench run --attack pe_ls --model vit_vanilla --out {store.folder}`, or name "
-            "another --out."
-        )
-    return records
-
-
-def _print_board(screen: "Console", table: "pd.DataFrame") -> None:
-    from privbench.cli.tables import board, notes
-
-    screen.print(board(table))
-    for note in notes(table):
-        screen.print(f"Note. {note}", highlight=False)
+cli_records.register(app)
 
 
 def _refuse(error: PrivbenchError) -> NoReturn:

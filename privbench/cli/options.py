@@ -19,6 +19,8 @@ Weights = Annotated[
     ),
 ]
 
+FAILED = 1
+"""Exit code of a command that ran and has no number to show."""
 WIDTH = 160
 """Columns of a pipe or a log, which have no width of their own; eighty would break the table."""
 

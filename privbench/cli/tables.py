@@ -235,16 +235,17 @@ def robustness_board(table: "pd.DataFrame") -> Table:
     )
     found = [str(name) for name in table.columns if f"{name}_lo" in table.columns]
     found = [name for name in found if not name.endswith("_released")]
-    for heading in ("model", "weights", "defense"):
+    for heading in ("model", "weights", "defense", "dataset"):
         drawn.add_column(heading, overflow="fold", min_width=8)
     for name in found:
         drawn.add_column(SHORT.get(name, name).replace("_", " "), justify="right")
     for row in table.to_dict("records"):
-        percent = [name for name in found if _is_percent(name)]
+        percent = [name for name in found if name.endswith("_error") or "_mCE_" in name]
         scores = [
             _number(row, name, 1) if name in percent else _figure(row, name) for name in found
         ]
-        drawn.add_row(str(row["model"]), str(row["weights"]), str(row["defense"]), *scores)
+        facts = (str(row[key]) for key in ("model", "weights", "defense", "dataset"))
+        drawn.add_row(*facts, *scores)
     return drawn
 
 
@@ -265,11 +266,6 @@ def comparison_board(table: "pd.DataFrame", first: str, second: str) -> Table:
         ps = (_number(row, key, 4) for key in ("p", "p_holm"))
         drawn.add_row(str(row["measure"]), f"{row['n']:,}", *means, interval, *ps)
     return drawn
-
-
-def _is_percent(name: str) -> bool:
-    """Say whether a column of the table of robustness is in percent already."""
-    return name.endswith("_error") or "_mCE_" in name
 
 
 def positions_board(table: "pd.DataFrame") -> Table:

@@ -122,6 +122,7 @@ def eval_(
 
 def _print_results(screen: "Console", records: list["UtilityRecord"], out: Path) -> None:
     """Print tables, draw figures, and say where all of it is."""
+    from privbench.cli.corruptions import corruption_boards
     from privbench.cli.tables import robustness_board, utility_board
     from privbench.records.store import write
     from privbench.reports.severity_figure import draw as draw_severity
@@ -140,6 +141,12 @@ def _print_results(screen: "Console", records: list["UtilityRecord"], out: Path)
     if len(robust):
         screen.print(robustness_board(robust))
         screen.print(f"Table of all results: {out / 'robustness.csv'}", soft_wrap=True)
+    for board in corruption_boards(records):
+        screen.print(board)
+    if any("corruption" in one.case.condition for one in records):
+        screen.print(
+            f"Errors by corruption and severity: {out / 'corruptions.csv'}", soft_wrap=True
+        )
     for name, picture in draw_severity(records).items():
         write(out / f"{name}.png", picture)
         screen.print(f"Figure: {out / f'{name}.png'}", soft_wrap=True)

@@ -78,9 +78,9 @@ class Small(Dataset):
         """Say whether anything tells the classes."""
         return self.pictures.labelled
 
-    def listing(self) -> str:
-        """Return names and sizes of the files."""
-        return tree.listing(self.pictures.files) or super().listing()
+    def stored(self) -> Mapping[str, Path]:
+        """Return the files."""
+        return self.pictures.files
 
     def labels(self, classes: int) -> list[int]:
         """Return the usual labels; refuse a victim that lacks some of them."""

@@ -60,11 +60,6 @@ def walk(top: Path, labels: Mapping[str, int]) -> list[tuple[str, int]]:
     return found
 
 
-def listing(files: Mapping[str, Path]) -> str:
-    """Return names and sizes, a line each; the names say nothing of the user's place."""
-    return "\n".join(f"{name} {path.stat().st_size}" for name, path in files.items())
-
-
 def deeper(top: Path, wanted: Collection[str]) -> Path | None:
     """Return the folder right inside that holds what was looked for one level too high."""
     inside = (top / name for name in folders(top)[:20])

@@ -1,7 +1,7 @@
 """Pictures for models of ImageNet-1k, in one folder for each class."""
 
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -66,9 +66,9 @@ class Released(Dataset):
         """Return the WordNet ids of all 1000 classes."""
         return wnids()
 
-    def listing(self) -> str:
-        """Return names and sizes of all files."""
-        return tree.listing({name: self.top / name for name, _ in self.files})
+    def stored(self) -> Mapping[str, Path]:
+        """Return all files."""
+        return {name: self.top / name for name, _ in self.files}
 
     def labels(self, classes: int) -> list[int]:
         """Return labels 0 to 999; a head of another size counts its classes otherwise."""

@@ -1,7 +1,7 @@
 """The user's own pictures, from a folder."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -67,10 +67,9 @@ class Folder(Dataset):
             return []
         return sorted({path.parts[0] for path in self.files})
 
-    def listing(self) -> str:
-        """Return names and sizes of all files."""
-        root = Path(self.root or ".")
-        return "\n".join(f"{path} {(root / path).stat().st_size}" for path in self.files)
+    def stored(self) -> Mapping[str, Path]:
+        """Return all files."""
+        return {str(path): Path(self.root or ".") / path for path in self.files}
 
     def load(
         self, indices: Sequence[int], side: int, classes: int

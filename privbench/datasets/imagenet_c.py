@@ -1,5 +1,6 @@
 """ImageNet-C (Hendrycks and Dietterich, 2019): validation pictures, corrupted, as released."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -77,10 +78,10 @@ class ImageNetC(Released):
             )
         return image
 
-    def listing(self) -> str:
-        """Return names and sizes, whether or not folders such as `noise` are there."""
+    def stored(self) -> Mapping[str, Path]:
+        """Return all files, named alike whether or not folders such as `noise` are there."""
         cell = f"{self.corruption}/{self.severity}"
-        return tree.listing({f"{cell}/{name}": self.top / name for name, _ in self.files})
+        return {f"{cell}/{name}": path for name, path in super().stored().items()}
 
 
 def corruptions(root: Path) -> dict[str, Path]:

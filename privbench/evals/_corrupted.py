@@ -1,5 +1,6 @@
 """What the four tests under common corruptions share (arXiv:1903.12261)."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from jaxtyping import Float, Int
@@ -9,6 +10,7 @@ from torch import Generator, Tensor
 from privbench.classifier import Classifier
 from privbench.corruption_names import COUNTED, SEVERITIES
 from privbench.evaluation import Condition, Evaluation
+from privbench.kind import Kind
 from privbench.threat import Images
 
 CLEAN = "none"
@@ -21,6 +23,7 @@ class Corrupted(Evaluation):
 
     paper: ClassVar[str] = "arXiv:1903.12261"
     recipe: ClassVar[Recipe]
+    kinds: ClassVar[Mapping[str, Kind]] = {"wrong": Kind.SHARE}
     passes: ClassVar[tuple[str, ...]] = ("corruptions", "severities")
     corruptions: Annotated[tuple[str, ...], Field(min_length=1)] = COUNTED
     """The fifteen that count; four more are speckle_noise, gaussian_blur, spatter, saturate."""

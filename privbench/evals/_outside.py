@@ -1,10 +1,14 @@
 """What the tests for pictures of unknown classes share."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from privbench.classifier import Classifier
 from privbench.evaluation import Condition, Evaluation, Source
+from privbench.kind import Kind
 from privbench.threat import Images
 
 INSIDE, OUTSIDE = "inside", "outside"
@@ -12,6 +16,8 @@ INSIDE, OUTSIDE = "inside", "outside"
 
 class Outside(Evaluation):
     """A pass on pictures of known classes and one on others; a good score tells them apart."""
+
+    kinds: ClassVar[Mapping[str, Kind]] = {"outsideness": Kind.MEAN}
 
     def conditions(self) -> list[Condition]:
         """Return the two passes."""

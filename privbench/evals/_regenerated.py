@@ -17,6 +17,7 @@ SEEDS = 2**62
 class Regenerated(Corrupted):
     """Corruptions of our own making, seeded by picture, corruption and severity."""
 
+    random: ClassVar[bool] = True
     quality: ClassVar[int | None] = None
     """Of the JPEG file that the pictures of the released set were saved as."""
     passes: ClassVar[tuple[str, ...]] = (*Corrupted.passes, "workers")

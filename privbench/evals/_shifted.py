@@ -1,5 +1,6 @@
 """What the tests on pictures of another kind share: accuracy, and what confidence is worth."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from jaxtyping import Float, Int
@@ -7,12 +8,14 @@ from torch import Generator, Tensor
 
 from privbench.classifier import Classifier
 from privbench.evaluation import Condition, Evaluation, Source
+from privbench.kind import Kind
 from privbench.threat import Images
 
 
 class Shifted(Evaluation):
     """A pass on those pictures, and one on validation pictures of the same classes."""
 
+    kinds: ClassVar[Mapping[str, Kind]] = {"right": Kind.SHARE, "confidence": Kind.MEAN}
     part: ClassVar[str] = "all"
     """Of the validation pictures: those of the same classes."""
 

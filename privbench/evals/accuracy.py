@@ -1,5 +1,6 @@
 """Accuracy on pictures as they are."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from jaxtyping import Float, Int
@@ -7,6 +8,7 @@ from torch import Generator, Tensor
 
 from privbench.classifier import Classifier
 from privbench.evaluation import Condition, Evaluation
+from privbench.kind import Kind
 from privbench.threat import Images
 
 FEW = 5
@@ -17,6 +19,7 @@ class Accuracy(Evaluation):
     """Top-1 and top-5 accuracy, nothing moved or masked."""
 
     standard: ClassVar[bool] = True
+    kinds: ClassVar[Mapping[str, Kind]] = {"top*": Kind.SHARE}
 
     def measure(
         self,

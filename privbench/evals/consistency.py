@@ -4,6 +4,7 @@ The paper resizes whole pictures straight to the model's side, without a center 
 paper: agreement where the plain answer is right, and the divergence of the softmax outputs.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn.functional import kl_div, log_softmax
 from privbench.block_masks import blockwise_draw, moved
 from privbench.classifier import Classifier
 from privbench.evaluation import Condition, Evaluation
+from privbench.kind import Kind
 from privbench.threat import Images
 
 
@@ -24,6 +26,12 @@ class Consistency(Evaluation):
     paper: ClassVar[str] = "arXiv:2205.12551"
     standard: ClassVar[bool] = True
     of_victims: ClassVar[bool] = True
+    random: ClassVar[bool] = True
+    kinds: ClassVar[Mapping[str, Kind]] = {
+        "agreement*": Kind.SHARE,
+        "feature_distance": Kind.MEAN,
+        "kl": Kind.MEAN,
+    }
     ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Nominal share of the patches that are shuffled."""
 

@@ -1,5 +1,6 @@
 """Accuracy on pictures whose patches were shuffled, as in Masked Jigsaw Puzzle's figure."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 from jaxtyping import Float, Int
@@ -9,6 +10,7 @@ from torch import Generator, Tensor
 from privbench.block_masks import blockwise_draw, moved
 from privbench.classifier import Classifier
 from privbench.evaluation import Condition, Evaluation
+from privbench.kind import Kind
 from privbench.threat import Images
 
 Ratio = Annotated[float, Field(gt=0, le=1)]
@@ -20,6 +22,8 @@ class Shuffled(Evaluation):
     paper: ClassVar[str] = "arXiv:2205.12551"
     standard: ClassVar[bool] = True
     of_victims: ClassVar[bool] = True
+    random: ClassVar[bool] = True
+    kinds: ClassVar[Mapping[str, Kind]] = {"shuffled_*": Kind.SHARE, "treated_*": Kind.MEAN}
     passes: ClassVar[tuple[str, ...]] = ("ratios",)
     ratios: Annotated[tuple[Ratio, ...], Field(min_length=1)] = (0.1, 0.3, 0.5, 0.7, 0.9)
     """Nominal shares of the patches."""

@@ -102,6 +102,7 @@ class Record(SealedRecord[Case]):
     environment: Mapping[str, str] = field(default_factory=dict)
     answers_sha256: str = ""
     """Of the file of lossless answers beside the record; empty where there is none."""
+    data: str = ""
 
     def check(self) -> None:
         """Raise where a table would look for what is not there."""

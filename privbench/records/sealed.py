@@ -84,10 +84,14 @@ class SealedRecord(Generic[C]):
     """Fields that JSON gives back as lists."""
     INDENT: ClassVar[int | None] = None
     case: C
+    data: str = ""
+    """Digest of the pictures among which it was asked for; kept beside the record, not in it."""
 
     def content(self) -> dict[str, Any]:
         """Return what JSON can hold of the record; NaN and infinity are None."""
-        return finite({"key": self.case.key} | asdict(self))  # type: ignore[call-overload]
+        content = {"key": self.case.key} | asdict(self)  # type: ignore[call-overload]
+        del content["data"]
+        return finite(content)
 
     def to_json(self) -> str:
         """Return text that `from_json` reads."""
@@ -135,8 +139,8 @@ def newest_of_each(records: Iterable[R], question: Callable[[R], Hashable]) -> l
     found = list(records)
     for record in found:
         groups.setdefault(question(record), []).append(record)
-    kept = {record.case.key for group in groups.values() for record in newest(group)}
-    return [record for record in found if record.case.key in kept]
+    kept = {id(record) for group in groups.values() for record in newest(group)}
+    return [record for record in found if id(record) in kept]
 
 
 def _plain(value: Any) -> Any:

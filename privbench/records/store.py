@@ -1,38 +1,16 @@
 """One atomic JSON per case; of an attack, its pictures and lossless answers beside it."""
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
-from uuid import uuid4
 
-from privbench.errors import Unwritable
+from privbench.records.asked import Asked, Register, shown
 from privbench.records.case import Case, Record
+from privbench.records.files import write
 from privbench.records.sealed import SealedCase, SealedRecord
 
 C = TypeVar("C", bound=SealedCase)
 R = TypeVar("R", bound=SealedRecord[Any])
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file so that a reader finds the old one or the new one, never half of it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{uuid4().hex}.part")
-        try:
-            with part.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise Unwritable(
-            f"Cannot write {path}: {error.strerror or error}. All earlier results are kept; "
-            "make room or name another folder with --out, and run the same command again."
-        ) from None
 
 
 class RecordStore(Generic[C, R]):
@@ -44,6 +22,7 @@ class RecordStore(Generic[C, R]):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.asked = Register(folder / "asked")
 
     def path(self, case: C, suffix: str = ".json") -> Path:
         """Place of a case's record, or of what lies beside it."""
@@ -74,8 +53,28 @@ class RecordStore(Generic[C, R]):
         return whole, [path for path, record in read.items() if record is None]
 
     def records(self) -> Iterator[R]:
-        """All whole records, in an order that depends on their content alone."""
-        yield from self.survey()[0]
+        """All whole records, in an order that depends on their content alone.
+
+        One whose data were asked for under several names comes once under each.
+        """
+        yield from self.shown(self.survey()[0])
+
+    def shown(self, records: Iterable[R]) -> list[R]:
+        """Return records under the names by which their data were asked for."""
+        return shown(records, self.asked.read())
+
+    def ask(self, asked: Mapping[str, Asked]) -> None:
+        """Keep under which name the data of each key were asked for; raises Unwritable.
+
+        Not kept is what the records themselves say or will say.
+        """
+        known, places = self.asked.read(), {}
+        for key, one in asked.items():
+            old = self._read(self.folder / self.PLACE / key[:2] / f"{key}.json")
+            plain = not one.data and (old is None or old.case.dataset.label == one.name)
+            if not plain and one not in known.get(key, ()):
+                places[key] = one
+        self.asked.add(places)
 
     def broken(self) -> list[Path]:
         """Files that ought to be records but are torn, foreign or edited."""

@@ -5,10 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from privbench.component import Part
+from privbench.kind import Kind, declared
 from privbench.records.sealed import SealedCase, SealedRecord
 from privbench.records.store import RecordStore
 
 DIGITS = 6
+EARLIER = {
+    **dict.fromkeys(("top*", "shuffled_*", "agreement*", "right", "wrong"), Kind.SHARE),
+    "*": Kind.MEAN,
+}
+"""Kinds of the columns of records that do not say any."""
 TESTS = {"corruption", "pictures", "side"}
 """Keys of a condition that make a pass one of robustness, whose figures are no mere means."""
 
@@ -47,6 +53,13 @@ class UtilityRecord(SealedRecord[UtilityCase]):
     seconds: float
     environment: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    """What each column is, as a Kind; records of an earlier time do not say."""
+    data: str = ""
+
+    def kind(self, column: str) -> Kind:
+        """Return what a column holds."""
+        return Kind(self.kinds.get(column) or declared(EARLIER, column) or Kind.MEAN)
 
     def content(self) -> dict[str, Any]:
         """Return what JSON can hold of the record, each number to six significant digits."""

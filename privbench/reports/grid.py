@@ -12,6 +12,7 @@ from privbench.records.case import UNDEFENDED, Record, Scores
 from privbench.records.picture import Pixels, read
 from privbench.records.store import Store, write
 from privbench.reports.axes import png
+from privbench.reports.leaderboard import distinct
 from privbench.reports.paging import Panel
 from privbench.reports.sheets import sheets
 
@@ -51,7 +52,7 @@ def draw(panels: Sequence[Panel], title: str) -> list[bytes]:
 
 def _groups(records: Iterable[Record], joined: bool) -> Groups:
     groups: Groups = defaultdict(list)
-    for record in records:
+    for record in distinct(records):
         groups[_name(record, joined)].append(record)
     return groups
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from privbench.errors import BadData
+from privbench.records.asked import of_one_data_set, plain_name, whole
 from privbench.records.case import UNDEFENDED, Record, Scores
 from privbench.records.sealed import newest
 from privbench.reports.stats import mean_intervals
@@ -33,12 +34,13 @@ def leaderboard(records: Iterable[Record], beside: Iterable[Record] = ()) -> pd.
     are counted, never left out in silence. Empty means not measured. Controls are looked for
     among records and among those beside them, and count on the same pictures only.
     """
-    groups = _groups(records)
+    mine, pool = _distinct(records, beside)
+    groups = _groups(mine)
     refuse_mixed(chain(*groups.values()))
     rows = [dict(zip(KEYS, key, strict=True)) | _row(group) for key, group in groups.items()]
     _add_intervals(rows, groups)
     controls: dict[Key, list[Record]] = defaultdict(list)
-    for key, group in _groups([*chain(*groups.values()), *beside]).items():
+    for key, group in _groups(pool).items():
         controls[_alike(key)] += _done(group)
     for row, group in zip(rows, groups.values(), strict=True):
         row |= _controls(row, group, controls)
@@ -58,10 +60,31 @@ def _groups(records: Iterable[Record]) -> dict[Key, list[Record]]:
     """Sort records into rows, each with the newest component versions only."""
     groups: dict[Key, list[Record]] = defaultdict(list)
     # Sorted, because a bootstrap over the same scores in another order is another interval.
-    unique = {record.case.key: record for record in records}
+    unique = {
+        (record.case.key, record.case.dataset.label, record.data): record for record in records
+    }
     for record in sorted(unique.values(), key=lambda record: (record.case.images, record.case.key)):
         groups[_key(record)].append(record)
     return {key: newest(groups[key]) for key in sorted(groups)}
+
+
+def distinct(records: Iterable[Record]) -> list[Record]:
+    """Return records whose data sets' names say which data they are of, as rows have them."""
+    return _distinct(records, ())[0]
+
+
+def _distinct(
+    records: Iterable[Record], beside: Iterable[Record]
+) -> tuple[list[Record], list[Record]]:
+    """Return records, and these with those beside them, no two data sets under one name."""
+    mine = whole(records, _key)
+    pool = of_one_data_set([*mine, *whole(beside, _key)], _place)
+    return pool[: len(mine)], pool
+
+
+def _place(record: Record) -> Key:
+    case = record.case
+    return case.model.label, case.weights, case.weights_sha256, case.images
 
 
 def _done(group: list[Record]) -> list[Record]:
@@ -183,7 +206,7 @@ def _controls(row: Row, group: list[Record], known: Mapping[Key, list[Record]]) 
     own = tuple(row[name] for name in KEYS)
     twins = known.get((group[0].case.control, UNDEFENDED, *_alike(own)[2:]), [])
     pictures = {record.case.images_sha256 for record in group}
-    same = [record.scores for record in twins if record.case.images_sha256 in pictures]
+    same = {r.case.key: r.scores for r in twins if r.case.images_sha256 in pictures}.values()
     return {f"{name}_control": _mean(_values(same, name)) for name in _metrics(_done(group))}
 
 
@@ -199,6 +222,7 @@ def _alike(key: Key) -> Key:
     """Model and defense first, then all that a control must share; weights differ by nature."""
     named = dict(zip(KEYS, key, strict=True))
     same = ("weights", "attack", "dataset", "threat", "seed")
+    named["dataset"] = plain_name(named["dataset"])
     return (named["model"], named["defense"], *(named[name] for name in same))
 
 

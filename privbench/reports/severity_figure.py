@@ -9,8 +9,8 @@ from privbench.corruption_names import COUNTED, SEVERITIES
 from privbench.records.utility import UtilityRecord
 from privbench.reports.axes import curves, png
 from privbench.reports.stats import mean_interval
-from privbench.utility.corruption_error import missing
-from privbench.utility.robustness import CLEAN, Task, tasks
+from privbench.utility.corruption_error import CLEAN, missing
+from privbench.utility.tasks import Task, tasks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,11 @@ def figures(records: Iterable[UtilityRecord]) -> dict[str, "Figure"]:
         for task in measured:
             if task.recipe and not missing(task.cells()):
                 named = lines.setdefault(task.name, {})
-                label = f"{model}, {weights}" if model not in named else f"{model}, {digest}"
+                label = f"{model}, {weights}"
+                if sum(one.name == task.name for one in measured) > 1:
+                    label += f", {task.dataset}, n = {task.n:,}"
+                if label in named:
+                    label = label.replace(weights, digest, 1)
                 named[label] = _line(task)
                 counts.setdefault(task.name, set()).add(task.n)
     drawn = {}

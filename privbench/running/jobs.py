@@ -34,6 +34,8 @@ class Job:
     threat: ThreatModel
     data_root: Path | None = None
     """The user's folder of the data set."""
+    data: str = ""
+    """Digest of the user's data set; empty for one that comes along."""
     refusal: str | None = None
     """Why the attack cannot run here, or None."""
 

@@ -15,6 +15,7 @@ from privbench.dataset import Dataset, fingerprint
 from privbench.defense import Defense
 from privbench.errors import BadSetting, NotGranted, UnknownName
 from privbench.records.case import Case
+from privbench.running.collection import collection
 from privbench.running.heeded import unheeded
 from privbench.running.jobs import Job, Recipe
 from privbench.running.suite import Entry, Suite, distribute
@@ -64,12 +65,19 @@ class _Pictures:
         self.suite, self.settings, self.victims = suite, settings, victims
         self.opened: dict[str, Shelved[Dataset]] = {}
         self.digests: dict[tuple[Any, ...], str] = {}
+        self.collections: dict[str, str] = {}
 
     def dataset(self, name: str) -> Shelved[Dataset]:
         """Return a data set and how records name it."""
         if name not in self.opened:
             self.opened[name] = open_dataset(name, self.settings, self.suite.data_root)
         return self.opened[name]
+
+    def collection(self, name: str) -> str:
+        """Return what tells a data set of the user's from others of its name."""
+        if name not in self.collections:
+            self.collections[name] = collection(self.dataset(name)[1])
+        return self.collections[name]
 
     def digest(self, name: str, chosen: tuple[int, ...], side: int, classes: int) -> str:
         """Return the digest of a batch as a victim of this size is shown it."""
@@ -112,7 +120,14 @@ def _jobs(
                 seed=suite.seed,
                 nested=nested[part.label],
             )
-            yield Job(case, recipe, threat, suite.data_root, refusals[part.label])
+            yield Job(
+                case,
+                recipe,
+                threat,
+                suite.data_root,
+                data=pictures.collection(name),
+                refusal=refusals[part.label],
+            )
 
 
 def nested_versions(attack: Attack) -> dict[str, int]:

@@ -36,7 +36,7 @@ def rescore(
     A record changes only in its scores; one whose answer or pictures are not there stays.
     """
     metrics, victims, outcome = all_metrics(chosen or None), Victims(device), Rescored()
-    for record in store.records():
+    for record in store.survey()[0]:
         if record.status != "done":
             continue
         wanted = {n: m for n, m in metrics.items() if record.metrics.get(n) != facts(m)}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from threading import Lock
 
 from privbench.component import make
+from privbench.records.asked import Asked, named
 from privbench.records.case import Record
 from privbench.records.store import Store
 from privbench.running.attempt import Tensors
@@ -30,6 +31,8 @@ def run(
     accelerator some attacks take cases side by side, which rounds otherwise; records say so. A
     crashed attack is a failed record; the other cases go on. Raises Unwritable.
     """
+    asked = {job.case.key: Asked(job.case.dataset.label, job.data) for job in jobs}
+    store.ask(asked)
     known = {job.case.key: store.get(job.case) for job in jobs}
     again = ("failed", "refused") if retry_failed else ("refused",)
     records = {k: r for k, r in known.items() if r is not None and r.status not in again}
@@ -48,4 +51,4 @@ def run(
             keep(Record(job.case, "refused", error=job.refusal), Tensors())
     if able := [job for job in missing if job.refusal is None]:
         (executor or make(Executor, DEFAULT, {})).run(able, victims, listener, keep)
-    return [records[job.case.key] for job in jobs]
+    return [named(records[job.case.key], asked[job.case.key]) for job in jobs]

@@ -1,5 +1,6 @@
 """A suite: which attacks meet which victims, on which pictures."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -93,6 +94,12 @@ class Suite(BaseModel):
             raise BadSetting(_explain(error)) from None
         if not suite.indices:
             raise BadSetting("Zero images: name at least one picture, such as --images 4.")
+        listed = suite.images if isinstance(suite.images, tuple) else ()
+        if twice := [n for n, times in Counter(listed).items() if times > 1]:
+            raise BadSetting(
+                f"--images names picture {twice[0]} more than once, and no picture counts twice. "
+                "Name each one once."
+            )
         count, size = len(suite.indices), suite.batch_size
         if count % size:
             raise BadSetting(

@@ -8,12 +8,14 @@ import pandas as pd
 
 from privbench.corruption_names import COUNTED
 from privbench.errors import BadSetting, UnknownName
+from privbench.kind import Kind
 from privbench.records.utility import UtilityRecord
-from privbench.reports.stats import Strata, holm, mean_interval, paired_statistic, sign_flip
+from privbench.reports.columns import interval
+from privbench.reports.stats import Strata, holm, paired_statistic, sign_flip
 from privbench.utility.calibration import aurra, rms_error
 from privbench.utility.corruption_error import PerImage, mean_error, missing
 from privbench.utility.detection import Ranking
-from privbench.utility.robustness import Task, Who, tasks
+from privbench.utility.tasks import Task, Who, tasks
 
 COLUMNS = ("measure", "n", "first", "second", "difference", "lo", "hi", "p", "p_holm")
 NO_SCORES = ("confidence", "outsideness", "treated", "wrong")
@@ -43,9 +45,12 @@ def compare(
     mine, yours = (_of(found, name, weights) for name in (first, second))
     rows = []
     for task in mine:
-        other = next((one for one in yours if one.name == task.name), None)
-        if other is not None:
-            rows += [*_means(task, other), *_statistics(task, other)]
+        several = sum(one.name == task.name for one in mine) > 1
+        for other in yours:
+            if other.name == task.name and any(_pairs(task, other)):
+                made = [*_means(task, other), *_statistics(task, other)]
+                rows += [_on(task.dataset, row) for row in made] if several else made
+                break
     if not rows:
         names = ",".join(one.passes[0].case.model.name for (one, *_) in (mine, yours))
         raise BadSetting(
@@ -55,6 +60,11 @@ def compare(
     corrected = holm([row["p"] for row in rows])
     rows = [row | {"p_holm": p} for row, p in zip(rows, corrected, strict=True)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _on(dataset: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Say which data a measure is of, where there are several."""
+    return row | {"measure": f"{row['measure']} on {dataset}"}
 
 
 def _of(found: Mapping[Who, list[Task]], name: str, weights: str | None) -> list[Task]:
@@ -137,7 +147,7 @@ def _mean(name: str, x: PerImage, y: PerImage) -> dict[str, Any]:
     """Compare where both have a number: unreadable pictures are the same for both."""
     known = ~np.isnan(x) & ~np.isnan(y)
     x, y = x[known], y[known]
-    difference, low, high = mean_interval((x - y).tolist())
+    difference, low, high = interval(Kind.DIFFERENCE, (x - y).tolist())
     means = [float(one.mean()) if len(one) else float("nan") for one in (x, y)]
     figures = (name, len(x), *means, difference, low, high, sign_flip((x - y).tolist()))
     return dict(zip(COLUMNS, figures, strict=False))

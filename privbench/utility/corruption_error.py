@@ -12,6 +12,8 @@ Cells = Mapping[tuple[str, int], NDArray[np.float64]]
 """By corruption and severity: for every picture 1 where the answer is wrong, 0 where it is right,
 NaN where the picture could not be read."""
 PerImage = NDArray[np.float64]
+CLEAN = ("none", 0)
+"""The cell of pictures as they are."""
 
 
 @dataclass(frozen=True)

@@ -1,49 +1,28 @@
 """A request becomes passes: names, settings and folders are checked before any pass runs."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from privbench.classifier import Classifier
 from privbench.component import Part, find, label, make, names
-from privbench.dataset import Dataset
-from privbench.errors import BadData, BadSetting
-from privbench.evaluation import Condition, Evaluation, Source
+from privbench.errors import BadSetting
+from privbench.evaluation import Condition, Evaluation
+from privbench.records.asked import Asked
 from privbench.records.utility import UtilityCase
-from privbench.running.plan import open_dataset, part_of
+from privbench.running.plan import part_of
 from privbench.running.suite import distribute
-from privbench.utility.pictures import Gallery, choose
+from privbench.utility.pictures import Gallery, Report, silent
+from privbench.utility.shelf import Request, Shelf
 from privbench.victims.classifier import open_classifier, settings_of
 from privbench.victims.preset import parse_settings
 
 SECTIONS = ("dataset", "eval", "model")
-OUTSIDE = 1000
-"""Classes that a data set may have whose labels mean nothing."""
 
 Named = tuple[str, Evaluation]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to measure: the options of `privbench eval`."""
-
-    models: Sequence[str]
-    evals: Sequence[str] = ()
-    """By name; without one the standard ones."""
-    dataset: str | None = None
-    data_root: Path | None = None
-    assignments: Sequence[str] = ()
-    images: int | None = None
-    """A fixed part of so many; of a smaller data set, all."""
-    seed: int = 0
-    weights: str | None = None
-    robustness: bool = False
-    """Also all that suits the data set."""
-    roots: Mapping[str, Path] = field(default_factory=dict)
-    """Folders of data sets that evaluations bring along, by name."""
 
 
 @dataclass
@@ -64,31 +43,72 @@ class Pass:
         return f"{who}: {first.evaluation.name} {words}".strip()
 
 
-def plan_passes(request: Request, device: torch.device) -> list[Pass]:
+def plan_passes(request: Request, device: torch.device, report: Report = silent) -> list[Pass]:
     """Return the passes in running order, each with its cases."""
     settings = parse_settings(request.assignments, SECTIONS)
     changes = distribute("model", settings["model"], {n: settings_of(n) for n in request.models})
     opened = [open_classifier(n, changes[n], request.weights, device) for n in request.models]
-    shelf = _Shelf(request, settings["dataset"])
+    shelf = Shelf(request, settings["dataset"], report)
     passes: dict[tuple[Any, ...], Pass] = {}
-    for name, evaluation in _wanted(request, settings["eval"], opened):
+    pairs: list[tuple[str, Pass, Classifier]] = []
+    wanted = _wanted(request, settings["eval"], opened)
+    by_name = any(one.brings for _, one in wanted)  # a folder says what to measure
+    for name, evaluation in wanted:
         for condition in evaluation.conditions():
             for model in opened:
                 if evaluation.of_victims and model.public is None:
+                    _refuse_asked(request, name, model)
+                    continue
+                if by_name and name not in request.evals and not shelf.at_hand(evaluation, model):
                     continue
                 gallery = shelf.gallery(name, evaluation.source(condition), model)
                 if gallery is None:
                     continue
                 key = (name, str(condition), id(gallery))
                 one = passes.setdefault(key, Pass(evaluation, condition, gallery))
-                fitting = model.restricted(gallery.pictures.columns())
-                one.cases.append((_case(request, name, one, model), fitting))
+                pairs.append((name, one, model))
     if not passes:
         raise BadSetting(
             "None of these evaluations can be made of these models. Choose --eval accuracy, or "
             "see `privbench list evals`."
         )
+    shelf.refuse_unused()
+    if request.seed and not any(one.evaluation.random for one in passes.values()):
+        raise BadSetting(
+            "--seed changes nothing here: none of these evaluations draws at random. Leave it out."
+        )
+    for name, one, model in pairs:  # only now are pictures read
+        fitting = model.restricted(one.gallery.pictures.columns())
+        one.cases.append((_case(request, name, one, model), fitting))
     return list(passes.values())
+
+
+def _refuse_asked(request: Request, name: str, model: Classifier) -> None:
+    """Refuse an evaluation that was asked for by name; raises BadSetting."""
+    if name in request.evals:
+        raise BadSetting(
+            f"{name} moves patches and position embeddings, which only victims have, and "
+            f"{model.part.label} is none. Leave {name} out of --eval, or that model out of --model."
+        )
+
+
+def asked_for(passes: Sequence[Pass]) -> dict[str, Asked]:
+    """Return, by key, the name of the data, and a digest of all that one evaluation shows a model.
+
+    What comes along needs no digest: its name says all.
+    """
+    groups: dict[tuple[str, str, str], list[tuple[UtilityCase, bool]]] = {}
+    for one in passes:
+        theirs = one.gallery.pictures.root is not None
+        for case, _ in one.cases:
+            who = (case.evaluation.label, case.model.label, case.weights_sha256)
+            groups.setdefault(who, []).append((case, theirs))
+    found: dict[str, Asked] = {}
+    for group in groups.values():
+        shown = sorted((str(sorted(c.condition.items())), c.images_sha256) for c, _ in group)
+        data = hashlib.sha256(str(shown).encode()).hexdigest() if any(t for _, t in group) else ""
+        found |= {case.key: Asked(case.dataset.label, data) for case, _ in group}
+    return found
 
 
 def _wanted(
@@ -99,7 +119,7 @@ def _wanted(
     sets = {request.dataset or model.dataset for model in opened}
     chosen = list(request.evals) or [name for name, kind in shelf.items() if kind.standard]
     if request.robustness:
-        chosen += [name for name, kind in shelf.items() if {kind.suits} == sets and not kind.brings]
+        chosen += _suiting(shelf, sets)
     chosen += [name for name, kind in shelf.items() if kind.brings in request.roots]
     chosen = list(dict.fromkeys(chosen))
     known = {name: find(Evaluation, name).setting_names() for name in chosen}
@@ -107,43 +127,22 @@ def _wanted(
     return [(name, make(Evaluation, name, given[name])) for name in chosen]
 
 
-@dataclass
-class _Shelf:
-    """Data sets that were opened, each once for every size and number of classes."""
-
-    request: Request
-    settings: Mapping[str, Any]
-    found: dict[tuple[str, str, int, int], Gallery] = field(default_factory=dict)
-
-    def gallery(self, asks: str, source: Source | None, model: Classifier) -> Gallery | None:
-        """Return the pictures of a pass; None where they are optional and not at hand."""
-        asked = self.request.dataset or model.dataset
-        name = source.dataset if source else asked
-        root = self.request.roots.get(name, self.request.data_root if name == asked else None)
-        if source and root is None:
-            if source.optional:
-                return None
-            option = f"--{name.replace('_', '-')}"
-            raise BadSetting(f"{asks} needs pictures of {name}. Add {option} PATH.")
-        classes = OUTSIDE if source and source.outside else model.classes
-        known = find(Dataset, name).setting_names()
-        settings = {k: v for k, v in self.settings.items() if name == asked or k in known}
-        settings |= source.settings if source else {}
-        key = (name, str(settings), model.side, classes)
-        if key not in self.found:
-            part, pictures = open_dataset(name, settings, root)
-            if not (source and source.outside) and not pictures.labelled():
-                raise BadData(
-                    f"{name} has no classes, so no answer is right or wrong. Choose --dataset "
-                    "cifar10, or a folder with class folders or a labels.csv."
-                )
-            count, wished = len(pictures), self.request.images
-            if source and wished is not None:
-                wished = min(wished, count)
-            chosen = choose(count, wished)
-            keep = source is None
-            self.found[key] = Gallery(part, pictures, model.side, classes, chosen, keep)
-        return self.found[key]
+def _suiting(shelf: Mapping[str, type[Evaluation]], sets: set[str]) -> list[str]:
+    """Return the tests of robustness for a data set; raises BadSetting where there is none."""
+    suits = {name: kind.suits for name, kind in shelf.items() if kind.suits and not kind.brings}
+    if found := [name for name, suited in suits.items() if {suited} == sets]:
+        return found
+    whose = f"pictures of {' and '.join(sorted(set(suits.values())))}"
+    if len(sets) > 1:
+        raise BadSetting(
+            f"--robustness corrupts {whose}, and these models are measured on "
+            f"{' and '.join(sorted(sets))}. Add --dataset NAME, or measure them one by one."
+        )
+    names_ = " or ".join(f"--eval accuracy,{name}" for name in suits)
+    raise BadSetting(
+        f"--robustness corrupts {whose}, and --dataset {min(sets)} is neither. Leave it out, or "
+        f"name the recipe of the corruptions: {names_}."
+    )
 
 
 def _case(request: Request, name: str, one: Pass, model: Classifier) -> UtilityCase:

@@ -5,21 +5,19 @@ unknown classes. Every figure is named by its task, so two tasks never share a c
 means not measured.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from privbench.records.sealed import newest_of_each
 from privbench.records.utility import UtilityRecord
-from privbench.reports.stats import mean_interval, share_interval
+from privbench.reports.columns import interval, kind_of
 from privbench.utility.calibration import calibration
 from privbench.utility.corruption_error import (
+    CLEAN,
     HENDRYCKS,
     ROBUSTBENCH,
-    Cells,
     Normalizer,
     PerImage,
     mce,
@@ -29,61 +27,27 @@ from privbench.utility.corruption_error import (
     relative_mce,
 )
 from privbench.utility.detection import detection
+from privbench.utility.tasks import Task, Who, tasks
 
 KEYS = ("model", "weights", "weights_sha256", "defense", "dataset")
 FIRST = ("top1", "top5")
 LAST = ("agreement", "feature_distance", "kl")
 """What this table repeats of other evaluations, before and after the tests of robustness."""
-CLEAN = ("none", 0)
 PUBLISHED = {"imagenet": [HENDRYCKS, ROBUSTBENCH]}
 """Normalizers by recipe of the corruptions; for 32 px nobody published any."""
 
 Row = dict[str, Any]
-Who = tuple[str, str, str, str]
-Rank = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Task:
-    """Passes of one evaluation of one model."""
-
-    name: str
-    passes: Sequence[UtilityRecord]
-
-    @property
-    def recipe(self) -> str:
-        """Recipe of the corruptions; empty where there are none."""
-        return str(self.passes[0].case.condition.get("recipe", ""))
-
-    @property
-    def n(self) -> int:
-        """Pictures of the first pass."""
-        return self.passes[0].case.n
-
-    def column(self, name: str, **condition: object) -> PerImage | None:
-        """Return a column of the pass that has this condition; None where there is none."""
-        for record in self.passes:
-            if condition.items() <= record.case.condition.items() and name in record.values:
-                return np.array(record.values[name], dtype=float)
-        return None
-
-    def cells(self) -> Cells:
-        """Return wrong answers by corruption and severity, ("none", 0) for clean pictures."""
-        return {
-            (str(c["corruption"]), int(c["severity"])): np.array(one.values["wrong"], dtype=float)
-            for one in self.passes
-            if "corruption" in (c := one.case.condition)
-        }
 
 
 def robustness_table(records: Iterable[UtilityRecord]) -> pd.DataFrame:
-    """Return a row per model and weights; each figure with its 95 % interval and its n.
+    """Return a row per model, weights and data; each figure with its 95 % interval and its n.
 
     Errors and mCE are in percent, all else are shares of one (feature_distance and kl: as they
-    are). Models without any test of robustness have no row.
+    are). Where one test was made of several sets of data, each has a row. Models without any test
+    of robustness have no row.
     """
     found = tasks(records)
-    rows = [row for who in sorted(found) if (row := _row(who, found))]
+    rows = [row for who in sorted(found) for row in _rows(who, found)]
     table = pd.DataFrame(rows)
     facts = [name for name in KEYS if name in table.columns]
     figures = [name for name in table.columns if name not in facts]
@@ -93,52 +57,56 @@ def robustness_table(records: Iterable[UtilityRecord]) -> pd.DataFrame:
     return table.reindex(columns=[*facts, *first, *middle, *last])
 
 
-def tasks(records: Iterable[UtilityRecord]) -> dict[Who, list[Task]]:
-    """Return what was measured of each model: each evaluation at its newest, with the most passes.
+def _rows(who: Who, found: Mapping[Who, list[Task]]) -> list[Row]:
+    """Return all figures of a model; none without a test of robustness.
 
-    Cells of corruptions are of one number of pictures; of other passes the largest counts.
+    Row i has the set i of each test that was made of several, and the only one of others.
     """
-    groups: dict[Who, dict[str, dict[Rank, dict[str, UtilityRecord]]]] = {}
-    for one in sorted(
-        newest_of_each(records, _question), key=lambda one: (one.case.n, one.case.key)
-    ):
-        case = one.case
-        scheme = str(case.model.settings.get("scheme", ""))
-        who = (case.model.label, case.weights, case.weights_sha256[:12], scheme)
-        rank = (case.evaluation.version, -case.seed, case.n if "recipe" in case.condition else 0)
-        group = groups.setdefault(who, {}).setdefault(case.evaluation.label, {})
-        group.setdefault(rank, {})[str(sorted(case.condition.items()))] = one
-    found: dict[Who, list[Task]] = {}
-    for who, evaluations in groups.items():
-        for name, ranked in sorted(evaluations.items()):
-            best = max(ranked, key=lambda rank: (rank[0], len(ranked[rank]), *rank[1:]))
-            found.setdefault(who, []).append(Task(name, list(ranked[best].values())))
-    return found
-
-
-def _question(record: UtilityRecord) -> Hashable:
-    """Return what a newer record of the same would answer again."""
-    case = record.case
-    asked = (case.evaluation.label, str(sorted(case.condition.items())), case.dataset.label)
-    return (case.model.label, case.weights, case.weights_sha256, *asked, case.n, case.seed)
-
-
-def _row(who: Who, found: Mapping[Who, list[Task]]) -> Row:
-    """Return all figures of a model; empty without a test of robustness."""
-    row: Row = {}
+    tests: dict[str, list[tuple[Task, Row]]] = {}
+    plain: dict[str, list[Task]] = {}
     for task in found[who]:
-        row |= _corrupted(task, _normalizers(task, who, found))
-        row |= _shifted(task)
-        row |= _outside(task)
-    if not row:
-        return {}
-    plain = [record for task in found[who] for record in task.passes if not record.case.condition]
-    for record in plain:
-        for name, values in record.values.items():
+        if not task.passes[0].case.condition:
+            plain.setdefault(task.name, []).append(task)
+        elif row := {
+            **_corrupted(task, _normalizers(task, who, found)),
+            **_shifted(task),
+            **_outside(task),
+        }:
+            tests.setdefault(task.name, []).append((task, row))
+    rows = []
+    for i in range(max(map(len, tests.values()), default=0)):
+        chosen = [
+            some[i if len(some) > 1 else 0]
+            for some in tests.values()
+            if i < len(some) or len(some) == 1
+        ]
+        rows.append(_row(who, chosen, [_beside(some, chosen, i) for some in plain.values()]))
+    return rows
+
+
+def _row(who: Who, tests: Sequence[tuple[Task, Row]], plain: Sequence[Task]) -> Row:
+    row: Row = {}
+    sets = []
+    for task in plain:
+        part = task.passes[0].case.evaluation
+        changed = part.label.removeprefix(part.name)  # tells the same columns apart
+        for name, values in task.passes[0].values.items():
             if name.startswith((*FIRST, *LAST)):
-                row |= mean_figure(name, np.array(values, dtype=float))
-    sets = {record.case.dataset.label for record in plain if "top1" in record.values}
-    return dict(zip(KEYS, (*who, ", ".join(sorted(sets))), strict=True)) | row
+                row |= mean_figure(name + changed, np.array(values, dtype=float))
+        sets += [task.dataset] if "top1" in task.passes[0].values else []
+    sets += [task.dataset for task, _ in tests]
+    named = ", ".join(sorted(set(sets)))
+    figures: Row = {}
+    for _, one in tests:
+        figures |= one
+    return dict(zip(KEYS, (*who, named), strict=True)) | figures | row
+
+
+def _beside(plain: Sequence[Task], tests: Sequence[tuple[Task, Row]], i: int) -> Task:
+    """Return the plain pictures of a row: those that its tests are about or compare with."""
+    names = {name for task, _ in tests for name in (task.dataset, task.compared)}
+    fitting = [task for task in plain if task.dataset in names] or list(plain)
+    return fitting[min(i, len(fitting) - 1)]
 
 
 def _normalizers(task: Task, who: Who, found: Mapping[Who, list[Task]]) -> list[Normalizer]:
@@ -149,7 +117,7 @@ def _normalizers(task: Task, who: Who, found: Mapping[Who, list[Task]]) -> list[
     for other, measured in found.items():
         if other[:2] == (control, who[1]):
             for same in measured:
-                if same.name == task.name and same.n == task.n and not missing(same.cells()):
+                if (same.name, same.data) == (task.name, task.data) and not missing(same.cells()):
                     return [normalizer_of(other[0], same.cells())]
     return []
 
@@ -203,11 +171,11 @@ def _outside(task: Task) -> Row:
 
 
 def mean_figure(name: str, values: PerImage) -> Row:
-    """Return mean, interval and n of a column: Wilson's for a share, else a bootstrap."""
+    """Return mean, interval and n of a column of the table, as its kind asks for."""
     known = values[~np.isnan(values)]
-    if np.isin(known, (0, 1)).all():
-        return _with(name, share_interval(int(known.sum()), len(known)), len(known))
-    return _with(name, mean_interval(known.tolist()), len(known))
+    kind = kind_of("robustness", name)
+    assert kind is not None, name
+    return _with(name, interval(kind, known.tolist()), len(known))
 
 
 def _with(name: str, values: tuple[float, float, float], n: int) -> Row:

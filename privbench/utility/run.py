@@ -1,7 +1,7 @@
 """Evaluates models: resumes pass by pass, and writes a record for each."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 from pathlib import Path
 
@@ -11,13 +11,17 @@ from torch import Tensor
 
 from privbench.classifier import Classifier, require_finite
 from privbench.errors import NotFinite
-from privbench.records.store import write
+from privbench.kind import declared
+from privbench.records.asked import named
+from privbench.records.files import write
 from privbench.records.utility import UtilityRecord, UtilityStore
 from privbench.running.environment import describe
 from privbench.running.environment import device as pick
 from privbench.seeds import generator
 from privbench.threat import Images
-from privbench.utility.plan import Pass, Request, plan_passes
+from privbench.utility.cells import corruption_table
+from privbench.utility.pictures import Report
+from privbench.utility.plan import Pass, Request, asked_for, plan_passes
 from privbench.utility.robustness import robustness_table
 from privbench.utility.table import utility_table
 
@@ -27,20 +31,26 @@ BATCH = 250
 SOME = "_when_"
 """In the name of a column that some pictures do not count for: NaN means nothing else in it."""
 
-Report = Callable[[str, int, int], None]
-"""Called with what is measured, the pictures done and all pictures."""
+TABLES = {
+    "accuracy": utility_table,
+    "robustness": robustness_table,
+    "corruptions": corruption_table,
+}
+"""Tables of all records, by the name of their file."""
 
 
 def evaluate(request: Request, device: str, out: Path, report: Report) -> list[UtilityRecord]:
     """Measure what has no record yet; return the records of all that was asked for.
 
-    Writes accuracy.csv and robustness.csv from all records under out. Raises PrivbenchError
-    before the first pass where a name, a setting or a folder is wrong, and NotFinite in the pass
-    in which a model answers with NaN or infinity: that pass gets no record.
+    Writes accuracy.csv, robustness.csv and corruptions.csv from all records under out. Raises
+    PrivbenchError before the first pass where a name, a setting or a folder is wrong, and
+    NotFinite in the pass in which a model answers with NaN or infinity: that pass gets no record.
     """
     where, store = pick(device), UtilityStore(out)
-    passes = plan_passes(request, where)
-    asked = [case for one in passes for case, _ in one.cases]
+    passes = plan_passes(request, where, report)
+    asked = asked_for(passes)
+    cases = [case for one in passes for case, _ in one.cases]
+    store.ask(asked)
     try:
         for one in passes:
             one.cases = [(case, model) for case, model in one.cases if store.get(case) is None]
@@ -49,13 +59,14 @@ def evaluate(request: Request, device: str, out: Path, report: Report) -> list[U
                     store.put(record)
     finally:
         write_tables(store)
-    return [record for case in asked if (record := store.get(case)) is not None]
+    found = [record for case in cases if (record := store.get(case)) is not None]
+    return [named(record, asked[record.case.key]) for record in found]
 
 
 def write_tables(store: UtilityStore) -> None:
     """Write the tables of all records."""
     known = list(store.records())
-    for name, table in (("accuracy", utility_table), ("robustness", robustness_table)):
+    for name, table in TABLES.items():
         if len(found := table(known)):
             text = found.to_csv(index=False, float_format="%.6g")
             write(store.folder / f"{name}.csv", text.encode())
@@ -68,12 +79,18 @@ def measured_by(
     labels: Int[Tensor, " b"],
     numbers: Sequence[int],
 ) -> dict[str, Float[Tensor, " b"]]:
-    """Measure one model on some pictures; raises NotFinite where an answer or a number is none."""
+    """Measure one model on some pictures.
+
+    Raises NotFinite where an answer or a number is none, and TypeError where an evaluation
+    declares no kind for a column.
+    """
     case, condition = one.cases[0][0], one.condition
     rngs = [generator("eval", case.seed, dict(condition), number) for number in numbers]
     try:
         measured = one.evaluation.measure(model, images, labels, condition, rngs)
         for name, values in measured.items():
+            if declared(one.evaluation.kinds, name) is None:
+                raise TypeError(f"{type(one.evaluation).__name__} declares no kind of '{name}'")
             require_finite(values.nan_to_num(0, inf, -inf) if SOME in name else values)
     except NotFinite as error:
         raise NotFinite(
@@ -111,6 +128,11 @@ def _measure(one: Pass, device: torch.device, report: Report) -> list[UtilityRec
     seconds = (time.perf_counter() - start) / len(one.cases)
     warnings = (one.gallery.complaint(),) if one.gallery.unreadable else ()
     return [
-        UtilityRecord(case, columns, seconds, describe(device), warnings)
+        UtilityRecord(case, columns, seconds, describe(device), warnings, _kinds(one, columns))
         for (case, _), columns in zip(one.cases, found, strict=True)
     ]
+
+
+def _kinds(one: Pass, columns: Iterable[str]) -> dict[str, str]:
+    found = {name: declared(one.evaluation.kinds, name) for name in columns}
+    return {name: str(kind) for name, kind in found.items() if kind is not None}

@@ -7,9 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from privbench.kind import Kind
+from privbench.records.asked import apart
 from privbench.records.sealed import newest_of_each
 from privbench.records.utility import UtilityRecord
-from privbench.reports.stats import mean_interval, share_interval
+from privbench.reports.columns import interval
 
 KEYS = ("model", "weights", "weights_sha256", "dataset", "n", "seed")
 FIRST = ("top", "shuffled", "agreement")
@@ -21,19 +23,19 @@ Key = tuple[Any, ...]
 def utility_table(records: Iterable[UtilityRecord]) -> pd.DataFrame:
     """Return a row per victim, pictures and seed, with a mean per column that was measured.
 
-    Each mean has its 95 % interval (_lo, _hi): Wilson's for a share, a bootstrap over images
-    else; `_n` where not all pictures count. Empty means not measured, never filled in. Tests of
-    robustness have a table of their own.
+    Each mean has its 95 % interval (_lo, _hi), as its kind asks for; `_n` where not all pictures
+    count. Empty means not measured, never filled in. Tests of robustness have a table of their own.
     """
     groups: dict[Key, list[UtilityRecord]] = defaultdict(list)
-    for record in sorted(records, key=lambda record: record.case.key):
-        if not record.case.tests_robustness:
-            groups[_key(record)].append(record)
+    plain = [record for record in records if not record.case.tests_robustness]
+    told = apart(plain, lambda one: one.case.images_sha256, lambda one: one.case.n)
+    for record in sorted(told, key=lambda record: record.case.key):
+        groups[_key(record)].append(record)
     rows = []
     for key in sorted(groups, key=str):
         row = dict(zip(KEYS, key, strict=False))  # the pictures' hash stays out of the table
-        for name, values in _newest(groups[key]).items():
-            row |= _figures(name, values, row["n"])
+        for name, (kind, values) in _newest(groups[key]).items():
+            row |= _figures(name, kind, values, row["n"])
         rows.append(row)
     table = pd.DataFrame(rows)
     return table.reindex(columns=[*KEYS, *_columns(table.columns)]) if rows else table
@@ -52,22 +54,22 @@ def _key(record: UtilityRecord) -> Key:
     )
 
 
-def _newest(group: list[UtilityRecord]) -> dict[str, list[float | None]]:
-    """Columns of all records, those of the newest component versions only."""
-    found: dict[str, list[float | None]] = {}
+def _newest(group: list[UtilityRecord]) -> dict[str, tuple[Kind, list[float | None]]]:
+    """Columns of all records with their kinds, those of the newest component versions only."""
+    found: dict[str, tuple[Kind, list[float | None]]] = {}
     for record in newest_of_each(group, lambda one: one.case.evaluation.label):
         part = record.case.evaluation
         changed = part.label.removeprefix(part.name)  # tells the same columns apart
-        found |= {f"{name}{changed}": values for name, values in record.values.items()}
+        found |= {
+            f"{name}{changed}": (record.kind(name), values)
+            for name, values in record.values.items()
+        }
     return found
 
 
-def _figures(name: str, values: list[float | None], n: int) -> dict[str, Any]:
+def _figures(name: str, kind: Kind, values: list[float | None], n: int) -> dict[str, Any]:
     known = [value for value in values if value is not None and isfinite(value)]
-    is_share = all(value in (0, 1) for value in known)
-    mean, low, high = (
-        share_interval(int(sum(known)), len(known)) if is_share else mean_interval(known)
-    )
+    mean, low, high = interval(kind, known)
     found = {name: mean, f"{name}_lo": low, f"{name}_hi": high}
     return found | ({f"{name}_n": len(known)} if len(known) != n else {})
 

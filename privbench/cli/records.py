@@ -1,0 +1,144 @@
+"""The command line's reports: what is made of records that are there."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from privbench.cli.options import FAILED, Names, Out, console, split_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from privbench.records.case import Record
+    from privbench.records.store import Store
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (leaderboard, rescore, grid):
+        app.command()(command)
+
+
+def leaderboard(
+    out: Out = Path("results"),
+) -> None:
+    """Print the table of all records, and write it as CSV."""
+    from privbench.records.store import Store, write
+    from privbench.reports.leaderboard import leaderboard as tabulate
+    from privbench.reports.leaderboard import to_csv
+
+    store = Store(out)
+    table = tabulate(records_of(store))
+    write(out / "leaderboard.csv", to_csv(table))
+    screen = console()
+    print_board(screen, table)
+    screen.print(f"Table: {out / 'leaderboard.csv'}", soft_wrap=True)
+
+
+def rescore(
+    out: Out = Path("results"),
+    metric: Annotated[
+        Names, typer.Option(help="Only these metrics. \\[default: all that are new or changed]")
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder that holds the data set.", metavar="PATH")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Score stored answers by new or changed metrics; no attack runs."""
+    screen = console()
+    with screen.status("scoring"):
+        from privbench.errors import BadSetting
+        from privbench.records.store import Store, write
+        from privbench.reports.leaderboard import leaderboard as tabulate
+        from privbench.reports.leaderboard import to_csv
+        from privbench.running.environment import device as pick
+        from privbench.running.rescore import rescore as score_again
+
+        store = Store(out)
+        records = records_of(store)
+        if data_root and not any("@" in record.case.dataset.label for record in records):
+            raise BadSetting(
+                "--data-root would change nothing: all these records are of pictures that come "
+                "along. Leave it out."
+            )
+        done = score_again(store, split_names(metric), data_root, pick(device))
+    screen.print(f"{done.changed} records scored anew, {done.current} were up to date.")
+    for reason, count in done.left.items():
+        screen.print(f"Note. {count} left as they were: {reason}", highlight=False)
+    write(out / "leaderboard.csv", to_csv(tabulate(store.records())))
+    screen.print(f"Table of all results: {out / 'leaderboard.csv'}", soft_wrap=True)
+    if done.left and not done.changed and not done.current:
+        raise typer.Exit(FAILED)
+
+
+def grid(
+    out: Out = Path("results"),
+    attack: Annotated[Names, typer.Option(help="Only these attacks.")] = None,
+    model: Annotated[Names, typer.Option(help="Only these victims.")] = None,
+    joined: Annotated[
+        bool, typer.Option("--side-by-side", help="One picture for all victims.")
+    ] = False,
+) -> None:
+    """Draw reconstruction grids from the records."""
+    from privbench.errors import BadSetting, UnknownName
+    from privbench.records.store import Store
+    from privbench.reports.grid import save
+
+    store = Store(out)
+    records = records_of(store)
+    for chosen, what in ((attack, "attack"), (model, "model")):
+        if not chosen:
+            continue
+        wanted = split_names(chosen)
+        known = {getattr(r.case, what).name for r in records} | {
+            getattr(r.case, what).label for r in records
+        }
+        for one in wanted:
+            if one not in known:
+                raise UnknownName(f"{what} with records", one, known)
+        records = [
+            r
+            for r in records
+            if {getattr(r.case, what).name, getattr(r.case, what).label} & set(wanted)
+        ]
+    if not records:
+        raise BadSetting(
+            "No record is of both this attack and this victim. Run it with `privbench run`, or "
+            "leave --attack or --model out."
+        )
+    screen = console()
+    for path in save(records, store, joined=joined):
+        screen.print(f"Grid: {path}", soft_wrap=True)
+
+
+def records_of(store: "Store") -> list["Record"]:
+    """Return the records as tables show them; raises BadData where there is none."""
+    from privbench.errors import BadData
+
+    records, broken = store.survey()
+    if broken:
+        console(error=True).print(
+            f"Note. {len(broken)} of the files under {store.folder / 'cases'} are torn or edited "
+            f"and do not count, first {broken[0].name}. The same run computes them anew.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if not records:
+        raise BadData(
+            f"No records under {store.folder / 'cases'}. Run an attack first, such as "
+            f"`privbench run --attack pe_ls --model vit_vanilla --out {store.folder}`, or name "
+            "another --out."
+        )
+    return store.shown(records)
+
+
+def print_board(screen: "Console", table: "pd.DataFrame") -> None:
+    """Print a leaderboard and its notes."""
+    from privbench.cli.tables import board, notes
+
+    screen.print(board(table))
+    for note in notes(table):
+        screen.print(f"Note. {note}", highlight=False)
