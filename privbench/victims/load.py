@@ -14,6 +14,7 @@ from privbench.stack import Stack
 from privbench.variants import give_dropout, strip_first_block
 from privbench.victims.backbone import build
 from privbench.victims.cards import bundled
+from privbench.victims.memory import ATTACKED
 from privbench.victims.own_model import code_sha256, refuse_weights
 from privbench.victims.preset import OUTSIDE, Preset, model_preset
 from privbench.victims.weights import digest, fill, label
@@ -64,11 +65,12 @@ def load(
     defenses: tuple[Defense, ...],
     weights: str | None,
     device: torch.device,
+    copies: int = ATTACKED,
 ) -> Victim:
     """Build a victim; raises UnknownName, BadSetting, BadWeights or UnsupportedModel.
 
     Without a word on weights it has those that come along, unless there are none, or settings
-    ask for another architecture or start.
+    ask for another architecture or start. So many copies of its weights have to fit into memory.
     """
     preset = model_preset(name)
     if preset.own:
@@ -85,7 +87,7 @@ def load(
     own = (*architecture, *preset.initial(), *variants, "scheme")
     changes = {key: value for key, value in settings.items() if key not in own}
     scheme = make(Defense, preset.scheme, dict(preset.settings) | changes)
-    vit = build(preset, name, architecture, seed)
+    vit = build(preset, name, architecture, seed, device, copies)
     if preset.own:
         weights = "own"
     else:
