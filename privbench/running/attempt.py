@@ -165,7 +165,7 @@ def _judge(
         report=answer.report,
         members=marks.members,
         choice=answer.choice,
-        warnings=checks.warnings(seen.update, answer, secret, mean),
+        warnings=victim.notes + checks.warnings(seen.update, answer, secret, mean),
         environment=environment(vit.mean.device) | _company(company),
         answers_sha256=digest(answers),
     )

@@ -18,7 +18,7 @@ from privbench.victims.preset import Preset, own_label
 from privbench.victims.soundness import check, require_square
 from privbench.vit import ViT
 
-SIZES = ("img_size", "num_classes")
+SIZES = ("img_size", "num_classes", "global_pool")
 """Settings that timm itself takes for its vision transformers."""
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 """Of the user's own model: it normalizes by itself, unless settings say otherwise."""

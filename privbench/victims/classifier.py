@@ -16,7 +16,7 @@ from privbench.victims.memory import MEASURED, require
 from privbench.victims.own_model import SETTING, open_own
 from privbench.victims.preset import is_own, model_preset
 from privbench.victims.soundness import require_classes
-from privbench.victims.weights import available, digest, published
+from privbench.victims.weights import available, digest, published, require_finite
 
 MEASURABLE = (*SIZES, *PIXELS)
 """Settings of a network that is no victim."""
@@ -55,6 +55,7 @@ def open_classifier(
         dataset=preset.dataset,
         device=device,
         public=victim.model,
+        notes=victim.notes,
     )
 
 
@@ -79,6 +80,7 @@ def _of_timm(
         network = of_timm(source, sizes)
     if weights == "pretrained":
         network.load_state_dict(published(available(source), sizes))
+    require_finite(network.state_dict(), f"Weights of {name}")
     pixels = resolve_model_data_config(network) | {
         key: settings[key] for key in PIXELS if key in settings
     }
@@ -103,6 +105,7 @@ def _own(
 ) -> Classifier:
     """Open the user's own network, with the weights that it comes with."""
     found = open_own(name, settings, weights, device)
+    require_finite(found.network.state_dict(), found.part.name)
     return Classifier(
         network=found.network,
         part=found.part,

@@ -20,9 +20,11 @@ from torch import Tensor
 from privbench.errors import BadSetting, BadWeights
 from privbench.records.store import write
 from privbench.training.checkpoint import write_tensors
+from privbench.victims import facts
+from privbench.victims.fit import differences
 from privbench.victims.load import Victim, load
 from privbench.victims.preset import model_preset, preset_names
-from privbench.victims.weights import differences, digest
+from privbench.victims.weights import digest
 from privbench.vit import ViT
 
 PARTS = ("model", "state_dict", "model_ema", "state_dict_ema")
@@ -76,6 +78,7 @@ def import_weights(
         "tensors": len(kept),
         "weights sha256": digest(victim.model.vit.state_dict()),
         "date": datetime.now(UTC).date().isoformat(),
+        facts.KEY: facts.facts(victim.model.vit),
     }
     text = json.dumps(card, indent=1, sort_keys=True)
     write_tensors(out, kept, {"card": text})
