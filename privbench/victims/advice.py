@@ -14,9 +14,10 @@ from privbench.vit import ViT
 
 GUESSES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge"}
 """Names of widths in timm's models."""
+NOTHING = "Choose the model that it was made for"
+"""Where nothing that was tried fits."""
 HEAD = 64
 """Width of a head of attention nearly everywhere; the shapes of weights do not tell it."""
-FC_NORM = "backbone.fc_norm.weight"
 
 
 def advice(name: str, given: Mapping[str, Any], found: Mapping[str, Tensor]) -> str:
@@ -26,14 +27,14 @@ def advice(name: str, given: Mapping[str, Any], found: Mapping[str, Tensor]) -> 
     """
     shape = _shape(found)
     if shape is None:
-        return "Choose the model that it was made for"
+        return NOTHING
     for other, extra in _candidates(name, given, shape):
         if _fits(other, {**given, **extra} if other == name else extra, found):
             sets = assignments(extra) if extra else ""
             if other == name:
                 return f"Add {sets}"
             return f"Choose `--model {other}`" + (f" with {sets}" if sets else "")
-    return "Choose the model that it was made for"
+    return NOTHING
 
 
 def _candidates(

@@ -27,6 +27,7 @@ from privbench.victims.advice import advice
 from privbench.victims.cards import bundled, card
 from privbench.victims.facts import require_kin, scheme_note
 from privbench.victims.fit import differences, resampled
+from privbench.victims.heads import HEADS
 from privbench.victims.preset import Preset, model_preset, preset_names
 from privbench.vit import ViT
 
@@ -34,7 +35,6 @@ NAMES = ("init", "own", "pretrained", "trained")
 """Where weights come from, if not from a file; `own` is of the user's own model."""
 SIZES = ("img_size", "num_classes", "global_pool")
 """What timm fits its published weights to."""
-HEADS = ("backbone.head.", "backbone.head_dist.")
 PATIENCE = 5.0
 """Seconds that the model hub has to answer in."""
 
