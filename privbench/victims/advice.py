@@ -25,16 +25,26 @@ def advice(name: str, given: Mapping[str, Any], found: Mapping[str, Tensor]) -> 
 
     Given are the user's settings, found the tensors under this package's names.
     """
+    if (fitting := suggest(name, given, found)) is None:
+        return NOTHING
+    other, extra = fitting
+    sets = assignments(extra) if extra else ""
+    if other == name:
+        return f"Add {sets}" if extra else NOTHING
+    return f"Choose `--model {other}`" + (f" with {sets}" if sets else "")
+
+
+def suggest(
+    name: str, given: Mapping[str, Any], found: Mapping[str, Tensor]
+) -> tuple[str, dict[str, Any]] | None:
+    """Return a model that weights fit, and its settings beyond the given ones, or None."""
     shape = _shape(found)
     if shape is None:
-        return NOTHING
+        return None
     for other, extra in _candidates(name, given, shape):
         if _fits(other, {**given, **extra} if other == name else extra, found):
-            sets = assignments(extra) if extra else ""
-            if other == name:
-                return f"Add {sets}"
-            return f"Choose `--model {other}`" + (f" with {sets}" if sets else "")
-    return NOTHING
+            return other, extra
+    return None
 
 
 def _candidates(

@@ -109,9 +109,13 @@ def _advice(name: str, wrong: list[str], told: Mapping[str, Any], card: Mapping[
 
 
 def assignments(settings: Mapping[str, Any]) -> str:
-    """Return the words that set a model's settings on the command line."""
-    words = [f"--set {shlex.quote(f'model.{key}={_short(v)}')}" for key, v in settings.items()]
-    return f"`{' '.join(words)}`"
+    """Return what sets a model's settings on the command line, as messages quote it."""
+    return f"`{words(settings)}`"
+
+
+def words(settings: Mapping[str, Any]) -> str:
+    """Return what sets a model's settings on the command line."""
+    return " ".join(f"--set {shlex.quote(f'model.{k}={_short(v)}')}" for k, v in settings.items())
 
 
 def _short(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import shlex
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -29,6 +28,7 @@ from privbench.victims.facts import require_kin, scheme_note
 from privbench.victims.fit import differences, resampled
 from privbench.victims.heads import HEADS
 from privbench.victims.preset import Preset, model_preset, preset_names
+from privbench.victims.takeover import takeover
 from privbench.vit import ViT
 
 NAMES = ("init", "own", "pretrained", "trained")
@@ -69,7 +69,7 @@ def fill(
         ) from None
     if not any(key.startswith(ViT.BACKBONE) for key in found):
         raise BadWeights(
-            f"'{path.name}' has other names of tensors. {_takeover(path, name, given)}"
+            f"'{path.name}' has other names of tensors. {takeover(path, vit, name, given)}"
         )
     fitted = resampled(vit, found)
     if wrong := differences(vit, fitted):
@@ -117,14 +117,6 @@ def require_finite(found: Mapping[str, Tensor], whose: str) -> None:
                 f"{whose}: {wrong} of {tensor.numel()} values of {key} are infinite or no numbers. "
                 "The training that wrote them has failed; take an earlier checkpoint."
             )
-
-
-def _takeover(path: Path, name: str, given: Mapping[str, Any]) -> str:
-    """Return the command that takes a checkpoint over."""
-    sets = "".join(f" --set {shlex.quote(f'model.{k}={v}')}" for k, v in given.items())
-    out = f"{name.replace(':', '_')}-{path.stem}.safetensors"
-    words = f"privbench import-weights {shlex.quote(str(path))} --model {shlex.quote(name)}{sets}"
-    return f"Take it over with `{words}`, then use `--weights {shlex.quote(out)}`."
 
 
 def _published_classes(source: str) -> int | None:

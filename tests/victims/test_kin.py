@@ -35,7 +35,8 @@ def written(victim: Victim, made_for: str, folder: Path, **card: Any) -> str:
 
 def sets(error: BadWeights) -> dict[str, Any]:
     """Read the settings that a message advises."""
-    words = shlex.split(re.findall(r"`([^`]*)`", str(error))[-1])
+    quoted = re.findall(r"`([^`]*)`", str(error))
+    words = shlex.split(next(one for one in quoted if "--set" in one))
     return parse_settings([word for word in words if "=" in word], ("model",))["model"]
 
 

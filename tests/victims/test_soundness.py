@@ -102,7 +102,10 @@ def test_a_short_version_of_each_answers_as_timms_own(name):
     with torch.random.fork_rng(devices=[]), pytest.MonkeyPatch.context() as patch:
         create = timm.create_model
         patch.setattr(timm, "create_model", lambda *a, **k: create(*a, **{"depth": 1} | k))
-        vit = build(preset, name, short, seed=0).eval()
+        try:
+            vit = build(preset, name, short, seed=0).eval()
+        except BadSetting as error:  # a list with an entry for each block has no short version
+            pytest.skip(str(error))
     for parameter in vit.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     images = torch.rand(1, 3, side, side)
