@@ -1,6 +1,7 @@
 """What to do about weights that do not fit a model: each advice is tried before it is given."""
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +17,8 @@ GUESSES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge"}
 """Names of widths in timm's models."""
 NOTHING = "Choose the model that it was made for"
 """Where nothing that was tried fits."""
+SMALL_CHANGES = {"depth", "global_pool", "img_size", "num_classes"}
+"""Settings that leave a model what it is called."""
 HEAD = 64
 """Width of a head of attention nearly everywhere; the shapes of weights do not tell it."""
 
@@ -51,18 +54,22 @@ def _candidates(
     name: str, given: Mapping[str, Any], shape: Mapping[str, int]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     preset = model_preset(name)
-    if not preset.own:
-        extra = _changes(preset, given, shape)
-        yield name, extra
-        yield name, extra | {"global_pool": "avg"}
-    size = GUESSES.get(shape["embed_dim"])
-    for kin in ("vit", "deit"):
-        for side in (224, 384):
-            for tail in ("", "_distilled"):
-                start = f"timm:{kin}_{size}{tail}_patch{shape['patch_size']}_{side}"
-                yield start, {}
-                yield start, {"num_classes": shape["num_classes"]}
-                yield start, {"num_classes": shape["num_classes"], "global_pool": "avg"}
+    extra = _changes(preset, given, shape)
+    own = [(name, extra), (name, extra | {"global_pool": "avg"})] if not preset.own else []
+    kin = list(_kin(shape))
+    yield from own + kin if extra.keys() <= SMALL_CHANGES else kin + own
+
+
+def _kin(shape: Mapping[str, int]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield timm's usual models of a width, with their own head or as many classes."""
+    if (size := GUESSES.get(shape["embed_dim"])) is None:
+        return
+    classes = {"num_classes": shape["num_classes"]}
+    sides = [shape["img_size"]] if "img_size" in shape else [224, 384]
+    for kin, side, tail in product(("vit", "deit"), sides, ("", "_distilled")):
+        start = f"timm:{kin}_{size}{tail}_patch{shape['patch_size']}_{side}"
+        for extra in ({}, classes, classes | {"global_pool": "avg"}):
+            yield start, extra
 
 
 def _changes(preset: Preset, given: Mapping[str, Any], shape: Mapping[str, int]) -> dict[str, Any]:
@@ -71,6 +78,8 @@ def _changes(preset: Preset, given: Mapping[str, Any], shape: Mapping[str, int])
         return {"num_classes": shape["num_classes"]}
     now = {**preset.architecture, **given}
     extra: dict[str, Any] = {key: v for key, v in shape.items() if now.get(key) != v}
+    if extra.keys() <= SMALL_CHANGES or "img_size" in given:
+        extra.pop("img_size", None)  # the table is resampled
     if "embed_dim" in extra and not shape["embed_dim"] % HEAD:
         extra["num_heads"] = shape["embed_dim"] // HEAD
     return extra
@@ -97,9 +106,19 @@ def _shape(found: Mapping[str, Tensor]) -> dict[str, int] | None:
     if stem is None or head is None or stem.ndim != 4 or head.ndim != 2:
         return None
     blocks = {key.split(".")[2] for key in found if key.startswith(f"{ViT.BACKBONE}blocks.")}
-    return {
+    return _side(found, stem.shape[-1]) | {
         "patch_size": stem.shape[-1],
         "embed_dim": stem.shape[0],
         "depth": len(blocks),
         "num_classes": head.shape[0],
     }
+
+
+def _side(found: Mapping[str, Tensor], patch: int) -> dict[str, int]:
+    """Read the side of the pictures off a position table, with or without rows before patches."""
+    table = found.get(ViT.POSITIONS)
+    if table is None or table.ndim != 3:
+        return {}
+    sides = {rows: round(max(table.shape[1] - rows, 0) ** 0.5) for rows in (1, 0, 2)}
+    grid = next((n for rows, n in sides.items() if n and n * n == table.shape[1] - rows), None)
+    return {} if grid is None else {"img_size": grid * patch}

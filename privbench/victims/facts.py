@@ -44,7 +44,7 @@ def require_kin(vit: ViT, name: str, file: str, card: Mapping[str, Any] | None) 
     wrong = [key for key in own if key in told and not _same(told[key], own[key])]
     if not wrong:
         return
-    said = " and ".join(f"{key} {_short(told[key])}, not {_short(own[key])}" for key in wrong)
+    said = " and ".join(f"{key} {short(told[key])}, not {short(own[key])}" for key in wrong)
     raise BadWeights(
         f"'{file}' was made for {(card or {}).get('model', 'another model')} with {said}, so "
         f"{name} would answer otherwise. {_advice(name, wrong, told, card or {})}"
@@ -115,10 +115,11 @@ def assignments(settings: Mapping[str, Any]) -> str:
 
 def words(settings: Mapping[str, Any]) -> str:
     """Return what sets a model's settings on the command line."""
-    return " ".join(f"--set {shlex.quote(f'model.{k}={_short(v)}')}" for k, v in settings.items())
+    return " ".join(f"--set {shlex.quote(f'model.{k}={short(v)}')}" for k, v in settings.items())
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Return a fact as it is written on the command line."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(f'{one:g}' for one in value)}]"
     return str(value)

@@ -15,6 +15,7 @@ from privbench.errors import BadSetting, BadWeights
 from privbench.records.store import write
 from privbench.training.checkpoint import write_tensors
 from privbench.victims import facts, heads, import_check
+from privbench.victims.cards import card as read_card
 from privbench.victims.checkpoint_file import WHOLE, choose
 from privbench.victims.checkpoint_names import merge_class_row, rename
 from privbench.victims.fit import resampled
@@ -63,6 +64,7 @@ def import_weights(
     if new_head:
         found = heads.draw(found, vit)
     import_check.check(file, model, settings or {}, victim, found)
+    facts.require_kin(vit, model, file.name, read_card(file))
     kept = {key: _plain(file, key, tensor) for key, tensor in found.items()}
     vit.load_state_dict({key: tensor.float() for key, tensor in kept.items()})
     with file.open("rb") as content:
@@ -104,6 +106,12 @@ def told(card: Mapping[str, Any]) -> list[str]:
     if left := card["left out"]:
         more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
         lines.append(f"Left out, since no classifier needs them: {', '.join(left[:SHOWN])}{more}.")
+    if card["format"] != "privbench":
+        mean, std = (facts.short(card[facts.KEY][key]) for key in ("mean", "std"))
+        lines.append(
+            f"Pictures are normalized as {card['model']} does, by mean {mean} and std {std}: the "
+            "file does not say. If it was trained with others, add --set model.mean and model.std."
+        )
     if card["new head"]:
         lines.append("The head is drawn from init_seed: train it, `privbench train --weights`.")
     return lines

@@ -165,6 +165,7 @@ def test_what_was_read_is_said_and_another_part_is_chosen(tmp_path):
     check(tmp_path, network(8))
     with pytest.raises(UnknownName, match=r"No part of 'theirs\.pth' is called 'emma'.*'ema'"):
         take(tmp_path, content, part="emma")
+    assert "mean [0.4914, 0.4822, 0.4465] and std [0.247, 0.2435, 0.2616]: the" in said
     said = " ".join(told(take(tmp_path, CHECKPOINTS["mask token"][0])))
     assert "Left out, since no classifier needs them: mask_token." in said
     assert "optimizer" not in " ".join(told(take(tmp_path, STATE)))
