@@ -136,7 +136,8 @@ def _judge(
 ) -> Result:
     vit, truth = victim.model.vit, secret.images
     members = {name: aligned(images, truth) for name, images in answer.members.items()}
-    answer = replace(answer, images=aligned(answer.images, truth))
+    said = (*victim.notes, *answer.warnings)
+    answer = replace(answer, images=aligned(answer.images, truth), warnings=said)
     mean = vit.mean.expand(seen.shape)
     moved = not torch.equal(truth, secret.fed)
     mask = None if secret.draw is None else secret.draw.treated
@@ -165,7 +166,7 @@ def _judge(
         report=answer.report,
         members=marks.members,
         choice=answer.choice,
-        warnings=victim.notes + checks.warnings(seen.update, answer, secret, mean),
+        warnings=checks.warnings(seen.update, answer, secret, mean),
         environment=environment(vit.mean.device) | _company(company),
         answers_sha256=digest(answers),
     )
