@@ -33,6 +33,8 @@ class Classifier:
     """Of a victim: its backbone and its positional rule."""
     columns: tuple[int, ...] | None = None
     """Classes among which the answer is chosen; None for all."""
+    notes: tuple[str, ...] = ()
+    """What a reader of its figures has to know."""
 
     def logits(self, images: Images) -> Float[Tensor, "b classes"]:
         """Return logits, minus infinity for classes that are out of the question.

@@ -43,8 +43,9 @@ class ViT(nn.Module):
         sizes = self.backbone.patch_embed.img_size
         if getattr(backbone, "dynamic_img_size", False) or not sizes or sizes[0] != sizes[1]:
             raise UnsupportedModel(
-                f"{type(backbone).__name__} takes pictures of more than one size or shape, and a "
-                "victim takes squares of one. Build it with a fixed img_size."
+                f"This {type(backbone).__name__} takes pictures of any size, or no squares, and a "
+                "victim takes squares of one size. Build it with dynamic_img_size=False and an "
+                "img_size."
             )
         # Gradient matching differentiates twice; the fused attention kernels cannot.
         for module in backbone.modules():

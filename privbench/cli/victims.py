@@ -173,8 +173,26 @@ def study_pe(
 
 
 def import_weights(
-    file: Annotated[Path, typer.Argument(help="A checkpoint of timm, DeiT or MJP's code.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A checkpoint of timm, DeiT, MAE, DINO, Hugging Face, MJP's code."),
+    ],
     model: Annotated[str, typer.Option(help="The victim that it fits, such as vit_mjp_small.")],
+    part: Annotated[
+        str | None,
+        typer.Option(help="Which of the file's models, such as ema or teacher.", metavar="NAME"),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="Classes of the file's head that are the model's, in order: 1:1001, or a text "
+            "file of numbers.",
+            metavar="CLASSES",
+        ),
+    ] = None,
+    new_head: Annotated[
+        bool, typer.Option("--new-head", help="Draw a head, for a backbone without one.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="\\[default: MODEL-FILE.safetensors]", metavar="FILE")
     ] = None,
@@ -186,10 +204,12 @@ def import_weights(
     screen = console()
     with screen.status("loading"):
         from privbench.victims.import_checkpoint import import_weights as convert
+        from privbench.victims.import_checkpoint import told
         from privbench.victims.preset import parse_settings
 
         settings = parse_settings(set_ or [], ("model",))["model"]
         target = out or Path(f"{model.replace(':', '_')}-{file.stem}.safetensors")
-        card = convert(file, model, target, settings)
-    screen.print(f"Read as {card['format']}: {card['tensors']} tensors.")
+        card = convert(file, model, target, settings, part=part, columns=columns, new_head=new_head)
+    for line in told(card):
+        screen.print(line, soft_wrap=True)
     screen.print(f"Weights: {target}", soft_wrap=True)

@@ -138,7 +138,8 @@ def _judge(
 ) -> Result:
     vit, truth = victim.model.vit, secret.images
     members = {name: aligned(images, truth) for name, images in answer.members.items()}
-    answer = replace(answer, images=aligned(answer.images, truth))
+    said = (*victim.notes, *answer.warnings)
+    answer = replace(answer, images=aligned(answer.images, truth), warnings=said)
     mean = vit.mean.expand(seen.shape)
     moved = not torch.equal(truth, secret.fed)
     mask = None if secret.draw is None else secret.draw.treated

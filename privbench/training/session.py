@@ -26,6 +26,7 @@ from privbench.training.loop import Report
 from privbench.training.origin import start_from
 from privbench.training.recipe import Recipe
 from privbench.training.split import SMALL, Split, read_split
+from privbench.victims import facts
 from privbench.victims.load import Victim, load
 from privbench.victims.preset import model_preset, own_label, parse_settings
 
@@ -200,6 +201,7 @@ def finish(training: Training, report: Report, command: str = "") -> Path:
         "date": datetime.now(UTC).date().isoformat(),
         "revision": revision(),
         "environment": describe(victim.model.vit.mean.device),
+        facts.KEY: facts.facts(victim.model.vit),
     }
     text = json.dumps(card, indent=1, sort_keys=True)
     path = training.folder / f"{name.replace(':', '_')}.safetensors"

@@ -128,8 +128,15 @@ def _measure(one: Pass, device: torch.device, report: Report) -> list[UtilityRec
     seconds = (time.perf_counter() - start) / len(one.cases)
     warnings = (one.gallery.complaint(),) if one.gallery.unreadable else ()
     return [
-        UtilityRecord(case, columns, seconds, describe(device), warnings, _kinds(one, columns))
-        for (case, _), columns in zip(one.cases, found, strict=True)
+        UtilityRecord(
+            case,
+            columns,
+            seconds,
+            describe(device),
+            warnings + model.notes,
+            _kinds(one, columns),
+        )
+        for (case, model), columns in zip(one.cases, found, strict=True)
     ]
 
 

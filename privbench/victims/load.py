@@ -14,10 +14,13 @@ from privbench.stack import Stack
 from privbench.variants import give_dropout, strip_first_block
 from privbench.victims.backbone import build
 from privbench.victims.cards import bundled
+from privbench.victims.memory import ATTACKED
 from privbench.victims.own_model import code_sha256, refuse_weights
-from privbench.victims.preset import OUTSIDE, Preset, model_preset
-from privbench.victims.weights import digest, fill, label
+from privbench.victims.preset import FREE, OUTSIDE, Preset, model_preset, own_label
+from privbench.victims.weights import digest, fill, label, require_finite
 
+POOLS = ("token", "avg")
+"""What a head may see: the class token, or the mean over patches."""
 TIMM_STD = 0.02
 """Of timm's position tables; position_std scales them."""
 VARIANTS: Mapping[str, Any] = {"dropout": 0.0, "first_block": "plain"}
@@ -39,6 +42,8 @@ class Victim:
     weights: str
     """Where the weights come from: init, pretrained, trained, own, or a file's name."""
     weights_sha256: str
+    notes: tuple[str, ...] = ()
+    """What a reader of its results has to know."""
 
     def shared(self) -> frozenset[str]:
         """Names of the parameters whose gradient the client shares."""
@@ -53,7 +58,7 @@ def known_settings(preset: Preset) -> list[str]:
     """
     if preset.described:
         scheme = find(Defense, preset.scheme).setting_names()
-        return [*preset.architecture, *scheme, *preset.initial(), *VARIANTS]
+        return [*preset.architecture, *FREE, *scheme, *preset.initial(), *VARIANTS]
     schemes = [key for name in names(Defense.shelf) for key in find(Defense, name).setting_names()]
     return list(dict.fromkeys([*OUTSIDE, *preset.initial(), *VARIANTS, *schemes]))
 
@@ -64,11 +69,12 @@ def load(
     defenses: tuple[Defense, ...],
     weights: str | None,
     device: torch.device,
+    copies: int = ATTACKED,
 ) -> Victim:
     """Build a victim; raises UnknownName, BadSetting, BadWeights or UnsupportedModel.
 
     Without a word on weights it has those that come along, unless there are none, or settings
-    ask for another architecture or start.
+    ask for another architecture or start. So many copies of its weights have to fit into memory.
     """
     preset = model_preset(name)
     if preset.own:
@@ -85,7 +91,7 @@ def load(
     own = (*architecture, *preset.initial(), *variants, "scheme")
     changes = {key: value for key, value in settings.items() if key not in own}
     scheme = make(Defense, preset.scheme, dict(preset.settings) | changes)
-    vit = build(preset, name, architecture, seed)
+    vit = build(preset, name, architecture, seed, device, copies)
     if preset.own:
         weights = "own"
     else:
@@ -100,7 +106,9 @@ def load(
         other = any(key in settings for key in (*architecture, *preset.initial()))
         other = other or variants["first_block"] != VARIANTS["first_block"]
         weights = "init" if other or bundled(name) is None else "trained"
-    fill(vit, name, preset, weights, architecture)
+    note = fill(vit, name, preset, weights, settings)
+    if preset.own:
+        require_finite(vit.state_dict(), own_label(name))
     return Victim(
         preset=preset,
         settings={
@@ -114,13 +122,15 @@ def load(
         model=PublicModel(vit.eval().to(device), stack),
         weights=label(weights),
         weights_sha256=digest(vit.state_dict()),
+        notes=(note,) if note else (),
     )
 
 
 def _architecture(preset: Preset, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the network is built with: the preset's, or what is given beside a name."""
     if preset.described:
-        return {key: settings.get(key, value) for key, value in preset.architecture.items()}
+        fixed = {key: settings.get(key, value) for key, value in preset.architecture.items()}
+        return fixed | {key: settings[key] for key in FREE if key in settings}
     return {key: settings[key] for key in OUTSIDE if key in settings and key != "scheme"}
 
 
@@ -130,8 +140,11 @@ def _check(name: str, architecture: Mapping[str, Any], seed: Any, spread: Any) -
     for key in ("mean", "std"):
         if key in architecture:
             _check_channels(name, key, architecture[key])
+    pool = architecture.get("global_pool", POOLS[0])
+    if pool not in POOLS:
+        raise BadSetting(f"{name}: global_pool is {' or '.join(POOLS)}, not {pool!r}.")
     for key, value, least in [
-        *((k, v, 1) for k, v in architecture.items() if k not in ("mean", "std")),
+        *((k, v, 1) for k, v in architecture.items() if k not in FREE),
         ("init_seed", seed, 0),
     ]:
         if type(value) is not int or not least <= value < 2**63:

@@ -16,7 +16,9 @@ from privbench.victims.yaml_text import NotYaml, read_yaml
 SECTIONS = ("attack", "dataset", "defense", "model", "threat")
 OWN = re.compile(r"(?P<file>.+\.py):(?P<factory>[A-Za-z_]\w*)")
 """Form of the name of a user's own model."""
-OUTSIDE = ("img_size", "num_classes", "mean", "std", "scheme")
+FREE = ("mean", "std", "global_pool")
+"""Settings of every model that no preset needs to hold: pixels, and what the head sees."""
+OUTSIDE = ("img_size", "num_classes", *FREE, "scheme")
 """Settings of a model that no preset describes: one of timm's, or the user's own."""
 
 

@@ -19,21 +19,22 @@ from huggingface_hub.utils import (
     get_session,
 )
 from safetensors import SafetensorError
-from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor
 
 from privbench.errors import BadWeights
-from privbench.victims.cards import bundled
+from privbench.victims.advice import advice
+from privbench.victims.cards import bundled, card
+from privbench.victims.facts import require_kin, scheme_note
+from privbench.victims.fit import differences, resampled
+from privbench.victims.heads import HEADS
 from privbench.victims.preset import Preset, model_preset, preset_names
+from privbench.victims.takeover import takeover
 from privbench.vit import ViT
 
 NAMES = ("init", "own", "pretrained", "trained")
 """Where weights come from, if not from a file; `own` is of the user's own model."""
-SIZES = ("img_size", "num_classes")
+SIZES = ("img_size", "num_classes", "global_pool")
 """What timm fits its published weights to."""
-HEADS = ("backbone.head.", "backbone.head_dist.")
-FIXED = 0.004
-"""How far a fixed table may be from the model's own: what bfloat16 does to a number near one."""
 PATIENCE = 5.0
 """Seconds that the model hub has to answer in."""
 
@@ -44,83 +45,84 @@ def label(weights: str) -> str:
 
 
 def fill(
-    vit: ViT, name: str, preset: Preset, weights: str, sizes: Mapping[str, Any] | None = None
-) -> None:
+    vit: ViT, name: str, preset: Preset, weights: str, settings: Mapping[str, Any] | None = None
+) -> str | None:
     """Load weights in place; `init` and `own` keep what is there. Raises BadWeights.
 
-    A position table of another grid is resampled as timm does it. Sizes are what was asked of one
-    of timm's models, such as another number of classes: then the head stays as it was drawn.
+    A position table of another grid is resampled as timm does it. Settings are those that the
+    user gave; where one of timm's models is to know other classes, its head stays as it was drawn.
+    Returns a note where a card says that the weights are of another scheme.
     """
     if weights == "init" or preset.own:
-        return
+        return None
+    given = settings or {}
     if weights == "pretrained":
-        source = _pretrained(name, preset)
-        asked = {key: size for key, size in (sizes or {}).items() if preset.timm and key in SIZES}
-        found = {f"backbone.{key}": tensor for key, tensor in published(source, asked).items()}
-        if "num_classes" in asked and vit.classes != _published_classes(source):
-            found |= {k: t for k, t in vit.state_dict().items() if k.startswith(HEADS)}
-        complaint = f"The pretrained weights of timm's {source} do not fit {name} as it is set: "
-        advice = "Leave its architecture as it is, or use `--weights init`."
-    else:
-        path = _path(name, weights)
-        try:
-            found = safetensors.torch.load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise BadWeights(
-                f"'{weights}' cannot be read as safetensors: {error}. Name a file in that format "
-                "(`privbench import-weights` makes one), or use `--weights init`."
-            ) from None
-        complaint = f"'{path.name}' belongs to another model than {name}: "
-        advice = "Choose the model that it was made for."
-    found = _resampled(vit, found)
+        _put(vit, _of_hub(vit, name, preset, given))
+        return None
+    path = _path(name, weights)
+    try:
+        found = safetensors.torch.load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise BadWeights(
+            f"'{weights}' cannot be read as safetensors: {error}. Name a file in that format "
+            "(`privbench import-weights` makes one), or use `--weights init`."
+        ) from None
+    if not any(key.startswith(ViT.BACKBONE) for key in found):
+        raise BadWeights(
+            f"'{path.name}' has other names of tensors. {takeover(path, vit, name, given)}"
+        )
+    fitted = resampled(vit, found)
+    if wrong := differences(vit, fitted):
+        first = next(iter(wrong.values()))
+        raise BadWeights(
+            f"'{path.name}' belongs to another model than {name}: {len(wrong)} tensors do not fit, "
+            f"first {first}. {advice(name, given, found)}."
+        )
+    require_finite(fitted, f"'{path.name}'")
+    told = card(path)
+    require_kin(vit, name, path.name, told)
+    _put(vit, fitted)
+    return scheme_note(preset, name, told)
+
+
+def _put(vit: ViT, found: Mapping[str, Tensor]) -> None:
+    vit.load_state_dict({key: tensor.float() for key, tensor in found.items()})
+
+
+def _of_hub(vit: ViT, name: str, preset: Preset, given: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return timm's own weights as they fit a victim; raises BadWeights."""
+    source = _pretrained(name, preset)
+    asked = {key: size for key, size in given.items() if preset.timm and key in SIZES}
+    found = {f"backbone.{key}": tensor for key, tensor in published(source, asked).items()}
+    if "num_classes" in asked and vit.classes != _published_classes(source):
+        found |= {k: t for k, t in vit.state_dict().items() if k.startswith(HEADS)}
+    found = resampled(vit, found)
     if wrong := differences(vit, found):
         first = next(iter(wrong.values()))
-        raise BadWeights(f"{complaint}{len(wrong)} tensors do not fit, first {first}. {advice}")
-    vit.load_state_dict({key: tensor.float() for key, tensor in found.items()})
+        raise BadWeights(
+            f"The pretrained weights of timm's {source} do not fit {name} as it is set: "
+            f"{len(wrong)} tensors do not fit, first {first}. Leave its architecture as it is, or "
+            "use `--weights init`."
+        )
+    require_finite(found, f"The pretrained weights of timm's {source}")
+    return found
+
+
+def require_finite(found: Mapping[str, Tensor], whose: str) -> None:
+    """Raise BadWeights where a tensor, as float32, has a value that is none."""
+    for key, tensor in found.items():
+        wrong = int((~tensor.float().isfinite()).sum()) if tensor.dtype.is_floating_point else 0
+        if wrong:
+            raise BadWeights(
+                f"{whose}: {wrong} of {tensor.numel()} values of {key} are infinite or no numbers. "
+                "The training that wrote them has failed; take an earlier checkpoint."
+            )
 
 
 def _published_classes(source: str) -> int | None:
     """Return how many classes published weights know."""
     config = timm.get_pretrained_cfg(source)
     return None if config is None else config.num_classes
-
-
-def _resampled(vit: ViT, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Fit a learned position table of another square grid to the victim's."""
-    table, own = found.get(ViT.POSITIONS), vit.positions
-    if table is None or not own.requires_grad or table.ndim != 3 or table.shape == own.shape:
-        return dict(found)
-    side = round(max(table.shape[1] - vit.prefix, 0) ** 0.5)
-    if table.shape[2] != own.shape[2] or side**2 + vit.prefix != table.shape[1] or not side:
-        return dict(found)
-    fitted = resample_abs_pos_embed(
-        table.float(), new_size=[vit.grid] * 2, old_size=[side] * 2, num_prefix_tokens=vit.prefix
-    )
-    return {**found, ViT.POSITIONS: fitted}
-
-
-def differences(vit: ViT, found: Mapping[str, Tensor]) -> dict[str, str]:
-    """Say for every tensor that does not fit a victim what is wrong; empty if all do.
-
-    Order: the victim's tensors, then those that it does not know. A table without gradient, such
-    as zeros in the place of positions, has to be the victim's own: learned positions would turn
-    the victim into another one without a word.
-    """
-    state = vit.state_dict()
-    fixed = {key for key, parameter in vit.named_parameters() if not parameter.requires_grad}
-    wrong: dict[str, str] = {}
-    for key in [*state, *(key for key in found if key not in state)]:
-        has = _shape(found[key]) if key in found else "missing"
-        wants = _shape(state[key]) if key in state else "no such tensor"
-        if has != wants:
-            wrong[key] = f"{key} ({has} in the file, {wants} in the model)"
-        elif key in fixed and not found[key].float().allclose(state[key], rtol=0, atol=FIXED):
-            wrong[key] = f"{key} (not the fixed values that the model has there)"
-    return wrong
-
-
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "one number"
 
 
 def digest(state: Mapping[str, Tensor]) -> str:

@@ -31,8 +31,8 @@ FILES = {
 MEAN = ["run", "--attack", "mean", "--model", "vit_vanilla", "--images", "1"]
 WHOLE = "is a whole number from 1 on, not"
 KNOWN = (
-    "Known: depth, dropout, embed_dim, first_block, img_size, init_seed, num_classes, num_heads, "
-    "patch_size, position_std."
+    "Known: depth, dropout, embed_dim, first_block, global_pool, img_size, init_seed, "
+    "mean, num_classes, num_heads, patch_size, position_std, std."
 )
 
 # What is typed after MEAN (a later option wins where one value is taken) and what is answered.

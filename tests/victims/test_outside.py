@@ -55,7 +55,7 @@ def test_tables_of_weights_files_are_resampled_as_timm_does_it(tmp_path):
     ("name", "settings", "says"),
     [
         ("timm:vit_small_patch14_dinov2", {"img_size": 28}, r"--set model\.num_classes=10"),
-        (TINY, {"img_size": 100}, "such as 96"),
+        (TINY, {"img_size": 100}, r"such as `--set model\.img_size=96`"),
         (TINY, {"mean": [0.5, 0.5]}, "three numbers"),
         (TINY, {"std": [0.5, 0.5, 0]}, "three numbers"),
         (TINY, {"num_classes": 0}, "whole number from 1"),
@@ -89,7 +89,7 @@ def test_a_factory_of_the_users_own_is_attacked(tmp_path, monkeypatch, capsys):
     assert str(tmp_path) not in text
     code, _, said = call(*own, "mine.py:convolution", "--attack", "mean")
     assert code == 2
-    assert "no vision transformer of a known family" in " ".join(said.split())
+    assert "is of no family whose parts attacks know" in " ".join(said.split())
     code, _, said = call(*own, "mine.py:small", "--attack", "mean", "--weights", "init")
     assert code == 2
     assert "Leave --weights out" in " ".join(said.split())

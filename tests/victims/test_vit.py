@@ -118,7 +118,7 @@ def test_networks_of_no_known_family_are_refused(name):
 
 def test_pictures_of_any_size_are_refused():
     backbone = timm.create_model("vit_tiny_patch16_224", dynamic_img_size=True, depth=1)
-    with pytest.raises(UnsupportedModel, match="fixed img_size"):
+    with pytest.raises(UnsupportedModel, match="dynamic_img_size=False"):
         wrap(backbone, (0.5,) * 3, (0.5,) * 3)
 
 

@@ -29,6 +29,7 @@ def wrap(backbone: nn.Module, mean: Sequence[float], std: Sequence[float]) -> Vi
         if type(backbone) in family.takes:
             return family(backbone, mean, std)
     raise UnsupportedModel(
-        f"{type(backbone).__name__} is no vision transformer of a known family "
-        f"({', '.join(known)}). Choose a ViT of timm, e.g. timm:deit_small_patch16_224."
+        f"{type(backbone).__name__} is of no family whose parts attacks know ({', '.join(known)}): "
+        "it can be measured (`privbench eval`), not attacked or trained. Choose a ViT of timm, e.g. "
+        "timm:deit_small_patch16_224."
     )
