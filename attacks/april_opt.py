@@ -11,7 +11,6 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from privbench.attacks._matching.distances import (
-    by_direction,
     by_token,
     compare_all,
     direction_of_positions,
@@ -20,6 +19,7 @@ from privbench.attacks._matching.engine import Matching
 from privbench.attacks._matching.fading import BOX
 from privbench.attacks._matching.optimizers import LBFGS, Adam, cosine
 from privbench.attacks._matching.recipe import Comparison, Gradient, Recipe
+from privbench.attacks._matching.rows import by_direction
 from privbench.observation import Observation
 
 
@@ -37,7 +37,7 @@ class AprilOptimization(Matching):
     def compare(self, seen: Observation, shared: Gradient) -> Comparison:
         """Compare squared differences and directions."""
         if self.recipe == "published":
-            return compare_all(shared, direction_of_positions)
+            return compare_all(seen, shared, direction_of_positions)
         return by_token(seen, shared, by_direction)
 
     def descent(self, seen: Observation) -> Recipe:

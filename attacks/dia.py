@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from privbench.attack import Attack, Tick
-from privbench.attacks._matching.distances import by_token, relative
+from privbench.attacks._matching.distances import by_token
 from privbench.attacks._matching.fading import BOX, fading
 from privbench.attacks._matching.optimizers import LBFGS, Index, Rows, Values
 from privbench.attacks._matching.recipe import Recipe, Scalar, Stage
@@ -77,11 +77,12 @@ class _Search:
         self.labels, self.draw = labels(seen), mask(seen)
         self.drops = dropouts(vit) if seen.protocol.training else {}
         once = seen.shape[0] == 1 and seen.protocol.local_steps == 1
-        self.fixed = _read(self.drops, shared, vit) if once else {}
+        made = seen.model.defense.measured(seen.update.tensors)
+        whole = {name: tensor for name, tensor in shared.items() if name not in made}
+        self.fixed = _read(self.drops, whole, vit) if once else {}
         self.shapes = self._shapes()
         others = [n for n in shared if n not in (ViT.POSITIONS, ViT.PROJECTION)]
-        self.asked = by_token(seen, shared)
-        self.others = {name: shared[name] for name in others if self.drops}
+        self.asked = by_token(seen, shared, beside=others if self.drops else ())
         noise = torch.randn(seen.shape, generator=rng).to(self.mean)
         kept = [self.mean.new_zeros(shape.numel()) for shape in self.shapes.values()]
         self.start = torch.cat([(NOISE * noise / self.std).flatten(), *kept])
@@ -148,11 +149,8 @@ class _Search:
         images, masks = self.split(point)
         for name, one in (masks | self.fixed).items():
             self.drops[name].masks = lambda _, one=one: one
-        names = dict.fromkeys((*self.asked.names, *self.others))
-        found = self.model.gradient(images, self.labels, self.draw, of=names)
+        found = self.model.gradient(images, self.labels, self.draw, of=self.asked.names)
         always = [self.asked.distance(found, self.asked.facts)]
-        if self.others:
-            always.append(relative(found, self.others))
         always += [weight * term(images) for weight, term in BOX]
         always += [self.attack.mask_weight * self._odd(name, one) for name, one in masks.items()]
         score = torch.stack(always).sum()
@@ -192,7 +190,8 @@ def _read(
     Position rows without any gradient are masked by the defense and show nothing; they count as
     kept. In the last block only the class token has a gradient, so what is zero in its layers'
     biases and inputs was dropped there; masks of other tokens change nothing. Where nothing is
-    zero, something was added, and where nearly all is, entries were pruned: no mask is read there.
+    zero, something was added, and where nearly all is, something was taken: no mask is read there,
+    nor in a tensor that the defense has filled with zeros of its own.
     """
     if not drops:
         return {}

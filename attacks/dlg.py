@@ -33,7 +33,7 @@ class DeepLeakage(Matching):
     def compare(self, seen: Observation, shared: Gradient) -> Comparison:
         """Compare squared differences, the head's among them: it holds the label."""
         if self.recipe == "published":
-            return compare_all(shared, squared)
+            return compare_all(seen, shared, squared)
         return by_token(seen, shared, also=(ViT.HEAD, ViT.HEAD_BIAS))
 
     def descent(self, seen: Observation) -> Recipe:

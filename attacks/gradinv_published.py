@@ -29,7 +29,7 @@ class PublishedInvertingGradients(Matching):
 
     def compare(self, seen: Observation, shared: Gradient) -> Comparison:
         """Compare all tensors at once."""
-        return compare_all(shared, cosine)
+        return compare_all(seen, shared, cosine, angular=True)
 
     def descent(self, seen: Observation) -> Recipe:
         """Start from noise and stay in the box."""

@@ -61,7 +61,11 @@ class GradViT(Matching):
 
     def compare(self, seen: Observation, shared: Gradient) -> Comparison:
         """Compare differences: their norms as published, else squares in their own units."""
-        return compare_all(shared, norms) if self.recipe == "published" else by_token(seen, shared)
+        return (
+            compare_all(seen, shared, norms)
+            if self.recipe == "published"
+            else by_token(seen, shared)
+        )
 
     def descent(self, seen: Observation) -> Recipe:
         """Bring the image prior in by halves; the published recipe knows nothing of masks."""

@@ -42,7 +42,9 @@ class ImprovedDeepLeakage(Matching):
     def compare(self, seen: Observation, shared: Gradient) -> Comparison:
         """Compare squared differences."""
         return (
-            compare_all(shared, squared) if self.recipe == "published" else by_token(seen, shared)
+            compare_all(seen, shared, squared)
+            if self.recipe == "published"
+            else by_token(seen, shared)
         )
 
     def descent(self, seen: Observation) -> Recipe:

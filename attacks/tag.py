@@ -11,11 +11,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from privbench.attacks._matching.distances import by_token, compare_all, tag, with_absolute
+from privbench.attacks._matching.distances import by_token, compare_all, tag
 from privbench.attacks._matching.engine import Matching
 from privbench.attacks._matching.fading import BOX
 from privbench.attacks._matching.optimizers import LBFGS, Adam, linear, warm_up
 from privbench.attacks._matching.recipe import Comparison, Gradient, Recipe
+from privbench.attacks._matching.rows import with_absolute
 from privbench.observation import Observation
 
 WARM_UP = 0.05
@@ -36,7 +37,7 @@ class TAG(Matching):
     def compare(self, seen: Observation, shared: Gradient) -> Comparison:
         """Compare squared and absolute differences."""
         if self.recipe == "published":
-            return compare_all(shared, tag)
+            return compare_all(seen, shared, tag)
         return by_token(seen, shared, with_absolute)
 
     def descent(self, seen: Observation) -> Recipe:

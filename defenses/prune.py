@@ -1,10 +1,12 @@
 """Gradient pruning (Lin et al., ICLR 2018; as a defense: Zhu et al., NeurIPS 2019)."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
+from jaxtyping import Bool
 from pydantic import Field
-from torch import Generator
+from torch import Generator, Tensor
 
 from privbench.defense import Defense
 from privbench.threat import Update
@@ -21,9 +23,26 @@ class Prune(Defense):
         """Zero the smallest entries; at least one entry of a tensor stays."""
         pruned = {}
         for name, tensor in update.tensors.items():
-            keep = max(1, round(tensor.numel() * (1 - self.ratio)))
-            top = tensor.abs().flatten().topk(keep).indices
+            top = self._largest(tensor)
             kept = torch.zeros_like(tensor).flatten()
             kept[top] = tensor.flatten()[top]
             pruned[name] = kept.view_as(tensor)
         return Update(pruned, update.withheld)
+
+    def measured(self, tensors: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "..."]]:
+        """Return the largest entries of each tensor, as many as were kept.
+
+        Where fewer are not zero, a zero was among the largest: all are as the client had them.
+        """
+        found = {}
+        for name, tensor in tensors.items():
+            top = self._largest(tensor)
+            if len(top) < tensor.numel() and (tensor.flatten()[top] != 0).all():
+                kept = torch.zeros_like(tensor, dtype=torch.bool).flatten()
+                kept[top] = True
+                found[name] = kept.view_as(tensor)
+        return found
+
+    def _largest(self, tensor: Tensor) -> Tensor:
+        keep = max(1, round(tensor.numel() * (1 - self.ratio)))
+        return tensor.abs().flatten().topk(keep).indices

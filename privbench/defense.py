@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from privbench.component import Component
@@ -25,6 +25,7 @@ Terms = Float[Tensor, " b"]
 HOOKS = (
     *("equip", "draw", "draw_at_rest", "simulate", "prepare", "positions", "forward", "losses"),
     *("penalty", "per_example", "combine", "finish", "withholds", "protect", "disclosed"),
+    *("by_tensor", "measured"),
 )
 """What a defense may override."""
 FIXED = ("feed", "logits", "penalty_gradient", "gradient")
@@ -162,6 +163,21 @@ class Defense(Component):
     def disclosed(self) -> frozenset[str]:
         """Side information that this defense, with these settings, reveals."""
         return self.reveals
+
+    @property
+    def by_tensor(self) -> bool:
+        """Whether `protect` multiplies every tensor by a positive factor of its own.
+
+        One factor for all tensors needs no word: no attack takes an update's size for evidence.
+        """
+        return False
+
+    def measured(self, tensors: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "..."]]:
+        """Which entries of shared tensors say what the gradient was; a tensor left out, all.
+
+        The others are what this defense provably put there, as pruned zeros: no evidence.
+        """
+        return {}
 
     def feed(self, vit: ViT, images: Images, randomness: Randomness | None) -> Images:
         """Return the network input: the pictures that `prepare` gives."""

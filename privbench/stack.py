@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from privbench.defense import Defense, Labels, Outputs, Terms
@@ -175,3 +175,16 @@ class Stack(Defense):
     def disclosed(self) -> frozenset[str]:
         """Return all that any part reveals."""
         return frozenset().union(*(part.disclosed() for part in self.parts))
+
+    @property
+    def by_tensor(self) -> bool:
+        """Whether any part scales every tensor by itself."""
+        return any(part.by_tensor for part in self.parts)
+
+    def measured(self, tensors: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "..."]]:
+        """Return the entries that no part made."""
+        found: dict[str, Tensor] = {}
+        for part in self.parts:
+            for name, kept in part.measured(tensors).items():
+                found[name] = found[name] & kept if name in found else kept
+        return found

@@ -1,5 +1,6 @@
 """How good a candidate is, without the truth: its own gradient against the shared one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from torch import Generator, Tensor
 from privbench.attacks._matching.distances import relative
 from privbench.attacks._matching.local import LocalModel
 from privbench.attacks._update.pixels import LEVELS, rounded
-from privbench.attacks._update.reading import from_pictures, labels, mask
+from privbench.attacks._update.reading import from_pictures, in_units, labels, mask
 from privbench.client_step import ClientStep
 from privbench.errors import NotGranted
 from privbench.observation import Observation
@@ -28,7 +29,10 @@ NEIGHBORS = 3
 
 @dataclass(frozen=True)
 class Distance:
-    """Mean over tensors of the squared difference, relative to the shared tensor."""
+    """Mean over tensors of the squared difference, relative to the shared tensor.
+
+    At the scale that fits best, and of entries that the defense did not make.
+    """
 
     apart: float
     floor: float
@@ -54,7 +58,11 @@ class Verdict:
         self.model = (
             LocalModel(model.vit, model.defense, seen.protocol) if steps > 1 else seen.model
         )
-        self.shared = from_pictures(seen) if steps > 1 else dict(seen.update.tensors)
+        given, self.by_tensor = seen.update.tensors, model.defense.by_tensor
+        self.kept = model.defense.measured(given)
+        self.shared = self._measured(
+            from_pictures(seen) if steps > 1 else in_units(given, by_tensor=self.by_tensor)
+        )
 
     def labels(self, answer: Reconstruction) -> Int[Tensor, " b"] | None:
         """Labels of a candidate: its own, or those that the update shows; None without any."""
@@ -80,11 +88,11 @@ class Verdict:
         found = self.model.gradient(images, known, draw, differentiable=False)
         added = {} if steps > 1 else self.seen.model.penalty_gradient(draw)
         found = {n: found[n] + added[n] if n in added else found[n] for n in found}
-        plain = {name: found[name] for name in self.shared}
+        plain = self._measured({name: found[name] for name in self.shared})
         first, second = (self._shared(images, known, draw, plain, seed) for seed in self.seeds)
         steady = all(torch.equal(first[name], second[name]) for name in first)
-        apart = float(relative(first if steady else plain, self.shared))
-        floor = 0.0 if steady else float(relative(first, plain))
+        apart = self._apart(first if steady else plain, self.shared)
+        floor = 0.0 if steady else self._apart(first, plain)
         return Distance(apart if apart == apart else float("inf"), floor)
 
     def proof(
@@ -114,7 +122,7 @@ class Verdict:
         images: Images,
         known: Tensor,
         draw: Randomness | None,
-        plain: dict[str, Tensor],
+        plain: Mapping[str, Tensor],
         seed: int,
     ) -> dict[str, Tensor]:
         """Return what a client that holds the pictures would share, with randomness of a seed.
@@ -125,6 +133,13 @@ class Verdict:
         changed = model.defense.per_example or model.defense.changes("finish")
         if changed and self.seen.protocol.local_steps == 1:
             found = ClientStep(model.vit, model.defense).run(images, known, draw, rng).gradient
-            plain = {name: found[name] for name in plain}
+            plain = self._measured({name: found[name] for name in plain})
         update = Update(plain, self.seen.update.withheld)
-        return dict(model.defense.protect(update, rng).tensors)
+        return self._measured(model.defense.protect(update, rng).tensors)
+
+    def _measured(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Entries that the defense did not make; the rest zero, before it chooses what to make."""
+        return {n: t * self.kept[n] if n in self.kept else t for n, t in tensors.items()}
+
+    def _apart(self, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+        return float(relative(one, other, by_tensor=self.by_tensor))

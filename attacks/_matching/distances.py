@@ -1,20 +1,27 @@
-"""How far two gradients are apart: distances from papers, and the token-wise one that works."""
+"""How far two gradients are apart: distances from papers, and the token-wise one that works.
+
+All of them ask how near a found gradient comes to the shared one at some positive scale, or each
+of its tensors where the defense scales these apart; and only of entries that were measured.
+"""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from privbench.attacks._matching.recipe import Comparison, Facts, Gradient, Scalar
+from privbench.attacks._matching.rows import (
+    TAG,
+    in_row_units,
+    squares,
+    token_facts,
+    weighed,
+)
+from privbench.attacks._matching.scale import fit, scaled, sizes
 from privbench.observation import Observation
 from privbench.vit import ViT
-
-TAG = 0.1
-"""Weight of absolute differences; TAG leaves it to the user, `breaching` takes this."""
-CORNER = 1e-3
-"""Below this an absolute difference counts as its square does, so that L-BFGS sees no corner."""
 
 
 def squared(found: Gradient, shared: Gradient) -> Scalar:
@@ -60,88 +67,14 @@ class _Cosine(torch.autograd.Function):
         return (*parts, *[None] * len(shared))
 
 
-def relative(found: Gradient, shared: Gradient) -> Scalar:
-    """Mean over tensors of the squared distance in units of the tensor's own squared norm."""
-    terms = [
-        (found[n] - t).square().sum() / t.square().sum().clamp(min=torch.finfo(t.dtype).tiny)
-        for n, t in shared.items()
-    ]
-    return torch.stack(terms).mean()
+def relative(found: Gradient, shared: Gradient, *, by_tensor: bool = False) -> Scalar:
+    """Mean over tensors of the squared distance in units of the tensor's own squared norm.
 
-
-class TokenRows:
-    """Rows of a position gradient, each compared in its own units.
-
-    At and near initialization all rows are almost one vector, and what tells the patches apart
-    is the small rest. Each row is split along the rows' main direction and across it, and both
-    parts are divided by their own size. Rows without gradient (masked, pruned) say nothing.
+    At the scale of the found gradient, or of each of its tensors, that brings it nearest.
     """
-
-    def __init__(self, rows: Float[Tensor, "n d"]) -> None:
-        self.facts = token_facts(rows)
-
-    def distance(self, found: Float[Tensor, "n d"]) -> Scalar:
-        """Mean over rows; zero where all rows are equal."""
-        return squares(*token_gaps(found, self.facts), self.facts)
-
-
-def token_facts(rows: Float[Tensor, "n d"]) -> dict[str, Tensor]:
-    """Collect what `token_gaps` has to know of the shared rows."""
-    size = rows.norm(dim=1)
-    alive = size > 1e-6 * size.max()
-    rows = rows * alive[:, None]
-    main = torch.linalg.svd(rows, full_matrices=False).Vh[0]
-    along = rows @ main
-    across = rows - along[:, None] * main
-    floor = 1e-12 * rows.square().sum(1).max()
-    return {
-        "main": main,
-        "along": along,
-        "across": across,
-        "along unit": along.square().clamp(min=floor).sqrt(),
-        "across unit": across.square().sum(1).clamp(min=floor).sqrt(),
-        "alive": alive.to(rows) / alive.sum(),
-    }
-
-
-def token_gaps(
-    found: Float[Tensor, "n d"], facts: Facts
-) -> tuple[Float[Tensor, " n"], Float[Tensor, "n d"]]:
-    """Differences along and across the main direction, in each row's own units."""
-    along = found @ facts["main"]
-    across = found - along[:, None] * facts["main"]
-    return (
-        (along - facts["along"]) / facts["along unit"],
-        (across - facts["across"]) / facts["across unit"][:, None],
-    )
-
-
-def mean_of_rows(values: Float[Tensor, " n"], facts: Facts) -> Scalar:
-    """Mean over the rows that have a gradient."""
-    return (values * facts["alive"]).sum()
-
-
-def squares(along: Float[Tensor, " n"], across: Float[Tensor, "n d"], facts: Facts) -> Scalar:
-    """Mean over the rows of both squared gaps."""
-    return mean_of_rows(along.square() + across.square().sum(1), facts)
-
-
-def with_absolute(along: Float[Tensor, " n"], across: Float[Tensor, "n d"], facts: Facts) -> Scalar:
-    """TAG's squared plus a tenth of the absolute gaps, rounded off near zero."""
-    width = across.shape[1]
-    absolute = _rounded(along) + _rounded(across * width**0.5).sum(1) / width
-    return squares(along, across, facts) + TAG * mean_of_rows(absolute, facts)
-
-
-def _rounded(gaps: Tensor) -> Tensor:
-    return (gaps.square() + CORNER**2).sqrt() - CORNER
-
-
-def by_direction(along: Float[Tensor, " n"], across: Float[Tensor, "n d"], facts: Facts) -> Scalar:
-    """Squared gaps along, and one minus the cosine of what is across (APRIL, section 4.2)."""
-    shared = facts["across"] / facts["across unit"][:, None]
-    angle = torch.cosine_similarity(across + shared, shared, dim=1)
-    return mean_of_rows(along.square() + 1 - angle, facts)
+    units = sizes(shared)
+    own, theirs = ({n: half[n] / units[n] for n in units} for half in (found, shared))
+    return squared(scaled(own, theirs, by_tensor=by_tensor), theirs) / len(units)
 
 
 def tag(found: Gradient, shared: Gradient) -> Scalar:
@@ -172,9 +105,28 @@ def norms(found: Gradient, shared: Gradient) -> Scalar:
     ).sum()
 
 
-def compare_all(shared: Gradient, distance: Callable[[Gradient, Gradient], Scalar]) -> Comparison:
-    """Compare every shared tensor, as papers do."""
-    return Comparison(tuple(shared), shared, distance)
+def compare_all(
+    seen: Observation,
+    shared: Gradient,
+    distance: Callable[[Gradient, Gradient], Scalar],
+    *,
+    angular: bool = False,
+) -> Comparison:
+    """Compare every shared tensor, as papers do, but at the best scale; an angle needs none.
+
+    The shared gradient gets norm one, or each tensor does: papers take it in the loss's units.
+    """
+    by_tensor, norms = seen.model.defense.by_tensor, sizes(shared)
+    whole = torch.linalg.vector_norm(torch.stack(list(norms.values())))
+    facts = {name: t / (norms[name] if by_tensor else whole) for name, t in shared.items()}
+
+    def at_best(found: Gradient, known: Facts) -> Scalar:
+        known = {name: known[name] for name in shared}
+        if by_tensor or not angular:
+            found = scaled(found, known, by_tensor=by_tensor)
+        return distance(found, known)
+
+    return _of_measured(seen, Comparison(tuple(shared), facts, at_best))
 
 
 def by_token(
@@ -182,25 +134,57 @@ def by_token(
     shared: Gradient,
     measure: Callable[[Tensor, Tensor, Facts], Scalar] = squares,
     also: Iterable[str] = (),
+    beside: Iterable[str] = (),
 ) -> Comparison:
-    """Compare what lies nearest to the pixels, in units of its own.
+    """Compare what lies nearest to the pixels, in units of its own and at the best scale.
 
-    The position gradient row by row, by a measure of `token_gaps`; the patch embedding and what
-    else is named as whole tensors. Where the position gradient is withheld or zero, the patch
-    embedding or everything.
+    The position gradient row by row, by a measure of gaps in `in_row_units`; the patch embedding
+    and what else is named as whole tensors, by their mean, and by its own what counts beside them.
+    Where the position gradient is withheld or zero, the patch embedding or everything.
     """
-    prefix = seen.model.vit.prefix
-    others = {name: shared[name] for name in (ViT.PROJECTION, *also) if name in shared}
+    prefix, by_tensor = seen.model.vit.prefix, seen.model.defense.by_tensor
+    near = [name for name in dict.fromkeys((ViT.PROJECTION, *also)) if name in shared]
     rows = shared[ViT.POSITIONS][0, prefix:] if ViT.POSITIONS in shared else None
     if rows is None or not rows.any():
-        others = others or dict(shared)
-        return Comparison(tuple(others), others, relative)
-    facts = token_facts(rows)
+        near, rows = near or list(shared), None
+    far = [name for name in beside if name not in near]
+    share = {name: len(group) ** -0.5 for group in (near, far) for name in group}
+    units = sizes({name: shared[name] for name in share})
+    facts = {name: share[name] * shared[name] / unit for name, unit in units.items()}
+    facts |= {f"{name} unit": unit / share[name] for name, unit in units.items()}
+    if rows is not None:
+        kept = seen.model.defense.measured(seen.update.tensors).get(ViT.POSITIONS)
+        facts |= token_facts(rows, None if kept is None else kept[0, prefix:])
 
     def distance(found: Gradient, known: Facts) -> Scalar:
-        gaps = token_gaps(found[ViT.POSITIONS][0, prefix:], known)
-        tokens = measure(*gaps, known)
-        whole = {name: known[name] for name in others}
-        return tokens + relative(found, whole) if whole else tokens
+        own = {name: found[name] / known[f"{name} unit"] for name in share}
+        theirs = {name: known[name] for name in share}
+        if rows is None:
+            return squared(scaled(own, theirs, by_tensor=by_tensor), theirs)
+        tokens = in_row_units(found[ViT.POSITIONS][0, prefix:], known)
+        pairs = weighed(tokens, known)
+        if by_tensor:
+            own, factor = scaled(own, theirs, by_tensor=True), fit(pairs)
+        else:
+            factor = fit([*pairs, *((own[name], theirs[name]) for name in share)])
+            own = {name: factor * tensor for name, tensor in own.items()}
+        along, across = (factor * part for part in tokens)
+        apart = measure(along - known["along"], across - known["across"], known)
+        return apart + squared(own, theirs) if share else apart
 
-    return Comparison((ViT.POSITIONS, *others), facts | others, distance)
+    names = tuple(share) if rows is None else (ViT.POSITIONS, *share)
+    return _of_measured(seen, Comparison(names, facts, distance))
+
+
+def _of_measured(seen: Observation, asked: Comparison) -> Comparison:
+    """Leave out what the defense made: found entries are zero where the shared ones are."""
+    kept = seen.model.defense.measured(seen.update.tensors)
+    masks = {f"{name} kept": kept[name] for name in asked.names if name in kept}
+    if not masks:
+        return asked
+
+    def distance(found: Gradient, known: Facts) -> Scalar:
+        left = {n: t * known[f"{n} kept"] if f"{n} kept" in masks else t for n, t in found.items()}
+        return asked.distance(left, known)
+
+    return replace(asked, facts={**asked.facts, **masks}, distance=distance)

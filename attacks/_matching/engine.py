@@ -58,7 +58,7 @@ class Matching(Attack):
             taken = None if recipe.joint else self.known(one)
             known = mask(one) if recipe.aware else None
             draw = one.model.simulate(one.shape[0], rng, known)
-            kind = (one.shape, asked.names, known is None)
+            kind = (one.shape, asked.names, frozenset(asked.facts), known is None)
             task = Task(one, asked, taken, draw, rng, tick)
             groups.setdefault(kind, []).append((number, task))
         for group in groups.values():

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from privbench.attacks._linear.ambiguity import UNKNOWN, Ambiguity
-from privbench.attacks._matching.distances import TokenRows, relative
+from privbench.attacks._matching.distances import by_token
 from privbench.attacks._update.reading import from_pictures, labels, mask
 from privbench.observation import Observation
 from privbench.patches import join
@@ -31,17 +31,9 @@ class Restricted:
         self.labels, self.draw, self.calls = labels(seen), draw, 0
         if draw is None:
             self.draw = mask(seen)
-        shared, prefix = from_pictures(seen), seen.model.vit.prefix
-        near = {n: shared[n] for n in (ViT.PROJECTION, UNKNOWN) if n in shared}
-        if ViT.POSITIONS in shared:
-            self.names = [ViT.POSITIONS, *near]
-            rows = TokenRows(shared[ViT.POSITIONS][0, prefix:])
-            self._apart: Callable[[dict[str, Tensor]], Tensor] = lambda found: (
-                rows.distance(found[ViT.POSITIONS][0, prefix:]) + relative(found, near)
-            )
-        else:
-            self.names = list(shared)
-            self._apart = lambda found: relative(found, shared)
+        shared = from_pictures(seen)
+        also = (UNKNOWN,) if ViT.POSITIONS in shared else tuple(shared)
+        self.asked = by_token(seen, shared, also=also)
 
     def picture(self, coefficients: Float[Tensor, "n k"]) -> Images:
         """Pixels at these coordinates; not clamped."""
@@ -55,9 +47,9 @@ class Restricted:
         self.calls += 1
         batch = images.expand(len(self.labels), -1, -1, -1)
         gradient = self.seen.model.gradient(
-            batch, self.labels, self.draw, of=self.names, differentiable=differentiable
+            batch, self.labels, self.draw, of=self.asked.names, differentiable=differentiable
         )
-        return self._apart(gradient)
+        return self.asked.distance(gradient, self.asked.facts)
 
     def at(self, coefficients: Float[Tensor, "n k"]) -> float:
         """Distance of the gradients at these coordinates; infinite where it is undefined."""

@@ -1,5 +1,8 @@
 """What any server reads off an update: labels, the mask, the part that pictures decide."""
 
+import math
+from collections.abc import Iterable, Mapping
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -86,19 +89,54 @@ def _empty(rows: Float[Tensor, "n d"]) -> Bool[Tensor, " n"]:
 
 
 def from_pictures(seen: Observation) -> dict[str, Tensor]:
-    """Shared tensors without what the defense's penalty adds, which weights and mask decide.
+    """Shared tensors without what the defense's penalty adds, in units of their own.
 
     Tensors outside the backbone that the penalty reaches are its own and say nothing of pictures.
     They do say by what factor the update was scaled, as by clipping: that of least squares.
+    Entries that the defense made stay as they are.
     """
-    shared, added = dict(seen.update.tensors), seen.model.penalty_gradient(mask(seen))
+    defense, shared = seen.model.defense, dict(seen.update.tensors)
+    added = seen.model.penalty_gradient(mask(seen))
+    kept = defense.measured(shared)
     own = [n for n, part in added.items() if not n.startswith(ViT.BACKBONE) and part.any()]
-    read = [name for name in own if name in shared]
-    size = sum(float(added[name].square().sum()) for name in read)
-    scale = sum(float((shared[name] * added[name]).sum()) for name in read) / size if size else 1.0
-    for name, part in added.items():
-        if name in own:
-            shared.pop(name, None)
-        elif name in shared:
-            shared[name] = shared[name] - scale * part
-    return shared
+    told = {name: shared.pop(name) for name in own if name in shared}
+    scale = _factor([(tensor, added[name], kept.get(name)) for name, tensor in told.items()])
+    for name in (name for name in added if name in shared and added[name].any()):
+        part, whole = added[name], kept.get(name)
+        factor = None if defense.by_tensor else scale
+        if factor is None and name == ViT.POSITIONS and whole is None:
+            # A LayerNorm on every path makes rows of the pictures' part sum to zero.
+            factor = _factor([(shared[name].double().sum(2), part.double().sum(2), None)])
+        if factor is None:  # by tensor it may be anything: what it adds cannot be told apart
+            factor = 0.0 if defense.by_tensor else 1.0
+        part = factor * (part.double() if whole is None else part.double() * whole)
+        shared[name] = (shared[name].double() - part).to(shared[name])
+    return in_units(shared, by_tensor=defense.by_tensor)
+
+
+def in_units(tensors: Mapping[str, Tensor], *, by_tensor: bool = False) -> dict[str, Tensor]:
+    """Bring the norm of an update, or of each of its tensors, into [1, 2) by a power of two.
+
+    Its size is no evidence, and may be out of float32's reach when squared. No bit of an entry
+    changes, so that rounding can still be seen. Zero and what is not finite stay.
+    """
+    sizes = {name: float(torch.linalg.vector_norm(t.double())) for name, t in tensors.items()}
+    finite = [size for size in sizes.values() if math.isfinite(size)]
+    whole = math.hypot(*finite)
+
+    def one(name: str, tensor: Tensor) -> Tensor:
+        size = sizes[name] if by_tensor else whole
+        if not size or not math.isfinite(size):
+            return tensor
+        return (tensor.double() * math.ldexp(1.0, 1 - math.frexp(size)[1])).to(tensor)
+
+    return {name: one(name, tensor) for name, tensor in tensors.items()}
+
+
+def _factor(pairs: Iterable[tuple[Tensor, Tensor, Tensor | None]]) -> float | None:
+    """Factor of the second tensors in the first by least squares, over kept entries, or None."""
+    dot, size = 0.0, 0.0
+    for shared, added, kept in pairs:
+        part = added.double() if kept is None else added.double() * kept
+        dot, size = dot + float((shared.double() * part).sum()), size + float(part.square().sum())
+    return dot / size if size else None

@@ -141,7 +141,7 @@ def task(seen, joint=False, compare=by_token, seed=0):
 
 
 def everything(seen, shared):
-    return compare_all(shared, relative)
+    return compare_all(seen, shared, relative)
 
 
 @pytest.mark.parametrize("model", ["vit_vanilla", "vit_mjp"])

@@ -57,6 +57,8 @@ def run(*parts, model="vit_vanilla", batch=2):
     defense.draw_at_rest(vit, batch, generator("rest"))
     defense.simulate(vit, batch, generator("simulated"))
     defense.disclosed()
+    assert not defense.by_tensor
+    defense.measured(seen.update.tensors)
     return seen, secret
 
 
@@ -94,12 +96,12 @@ def test_a_row_says_what_it_does_with_every_hook():
     kinds = (property, FunctionType)
     public = {n for n, v in vars(Defense).items() if isinstance(v, kinds) and n[0] != "_"}
     assert public == {*HOOKS, *FIXED, "changes"} - {"gradient"}
-    for name in set(HOOKS) - {"per_example"}:
+    for name in set(HOOKS) - {"per_example", "by_tensor"}:
         one, two = (inspect.signature(getattr(kind, name)) for kind in (Defense, Stack))
         assert one.parameters.keys() == two.parameters.keys(), name
 
 
-@pytest.mark.parametrize("hook", sorted({*HOOKS} - {"combine", "per_example", "draw"}))
+@pytest.mark.parametrize("hook", sorted({*HOOKS} - {"combine", "per_example", "draw", "by_tensor"}))
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_spy_that_overrides_one_hook_is_called_wherever_it_stands(hook, place):
     calls = []
