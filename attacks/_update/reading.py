@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from privbench.attacks._update.factors import factors
 from privbench.attacks._update.labels import greedy, opposed
 from privbench.errors import NotGranted
 from privbench.observation import Observation
@@ -98,6 +99,9 @@ def from_pictures(seen: Observation) -> dict[str, Tensor]:
     defense, shared = seen.model.defense, dict(seen.update.tensors)
     added = seen.model.penalty_gradient(mask(seen))
     kept = defense.measured(shared)
+    alike = factors(seen.model.vit, shared, added) if defense.by_tensor else {}
+    for name, factor in alike.items():
+        shared[name] = (shared[name].double() * factor).to(shared[name])
     own = [n for n, part in added.items() if not n.startswith(ViT.BACKBONE) and part.any()]
     told = {name: shared.pop(name) for name in own if name in shared}
     scale = _factor([(tensor, added[name], kept.get(name)) for name, tensor in told.items()])
@@ -111,7 +115,11 @@ def from_pictures(seen: Observation) -> dict[str, Tensor]:
             factor = 0.0 if defense.by_tensor else 1.0
         part = factor * (part.double() if whole is None else part.double() * whole)
         shared[name] = (shared[name].double() - part).to(shared[name])
-    return in_units(shared, by_tensor=defense.by_tensor)
+    if not alike:
+        return in_units(shared, by_tensor=defense.by_tensor)
+    rest = {name: tensor for name, tensor in shared.items() if name not in alike}
+    shared |= in_units({name: tensor for name, tensor in shared.items() if name in alike})
+    return shared | in_units(rest, by_tensor=True)
 
 
 def in_units(tensors: Mapping[str, Tensor], *, by_tensor: bool = False) -> dict[str, Tensor]:
