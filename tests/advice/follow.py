@@ -4,7 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
-from tests.advice.stops import Stop
+from tests.advice.stop import Stop
 from tests.fuzz.civil import command
 
 

@@ -15,7 +15,8 @@ from privbench.training.checkpoint import write_tensors
 from privbench.victims.load import load
 from tests.advice.follow import follow
 from tests.advice.sites import sites
-from tests.advice.stops import OPEN, STOPS, Stop
+from tests.advice.stop import Stop
+from tests.advice.stops import OPEN, STOPS
 
 CPU = torch.device("cpu")
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -120,7 +121,7 @@ def test_each_text_with_advice_is_followed_or_is_named_as_open():
         for site in sites()
         if not any(part in site.text for part in parts)
     ]
-    assert not missing, "add a Stop to tests/advice/stops.py for: " + "\n".join(missing)
+    assert not missing, "add a Stop to tests/advice/stops_*.py for: " + "\n".join(missing)
 
 
 def test_each_entry_is_about_a_text_that_is_there():
