@@ -1,10 +1,11 @@
 """All stops, and the texts that none is about."""
 
-from tests.advice import stops_data, stops_rest, stops_run
+from tests.advice import stops_data, stops_rest, stops_run, stops_victims
 
-STOPS = [*stops_run.STOPS, *stops_data.STOPS, *stops_rest.STOPS]
+STOPS = [*stops_run.STOPS, *stops_data.STOPS, *stops_rest.STOPS, *stops_victims.STOPS]
 
 OPEN: dict[str, str] = {
+    "None of these evaluations can be made": "refused before, model by model",
     "The defense puts something else": "no defense that comes along does; tests/training",
     "no command would take those that a": "what to read stands in it; the page is there",
     "april needs a first block": "from Python only: a run refuses it before, by what it demands",
@@ -27,7 +28,23 @@ OPEN: dict[str, str] = {
     "The column of {} is NaN or infinite": "weights have to be broken: tests/utility",
     "answers picture {} of {} with NaN": "weights have to be broken: tests/utility",
     "ends in no linear layer": "no small model of timm's does",
-    "is a distilled model (dist_token": "a file of 90 MB",
+    "Choose one with it, such as timm:deit_small_distilled": "a file of 90 MB",
+    "The notes above say why, --retry-failed": "an attack that fails fails again",
+    "--robustness corrupts {}, and --dataset {} is neither": "it does not say what to leave out",
+    "and these models are measured on": "several data sets at once: tests/utility",
+    "these evaluations bring pictures of": "released data: tests/utility",
+    "Choose `--model {}`": "not yet followed here",
+    "Choose the model that they were made for": "not yet followed here",
+    "Choose weights of this model, or": "not yet followed here",
+    "is a backbone without a linear head": "not yet followed here",
+    ", or `--columns {}` for": "a part of `does not fit`",
+    ", or `--new-head` for": "a part of `does not fit`",
+    "; choose another by --part": "not yet followed here",
+    "Pictures are normalized as {} does": "a note",
+    "The head is drawn from init_seed": "a note",
+    "projects no patches of {} colors": "no small model of timm's does",
+    "but a position table of {} rows": "no small model of timm's has",
+    "Take it over with `privbench import-weights": "not yet followed here",
     "is like itself. Change": "a preset that comes along has to be broken: tests/fuzz",
     "is not YAML. Write lines such as `summary": "the same",
     "holds no mapping; begin with `summary": "the same",

@@ -103,16 +103,4 @@ STOPS = [
         r"--set model.img_size=32",
         slow=True,
     ),
-    Stop(
-        "is no vision transformer of a known family",
-        "run --attack mean --images 1 --model TMP/own.py:convolutions",
-        r"e\.g\. (timm:\w+)",
-        choice="--model timm:deit_small_patch16_224",
-        slow=True,
-    ),
-    Stop(
-        "it is a backbone without classes",
-        "run --attack mean --model timm:vit_small_patch16_dinov3 --images 1",
-        slow=True,
-    ),
 ]

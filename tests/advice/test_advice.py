@@ -60,6 +60,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for number in range(2):
                 picture(folder / "classes" / split / kind / f"{number}.png")
     for name in NAMES:
+        picture(folder / "ten" / name / "0.png")
         picture(folder / "cifar" / name / "0.png")
         picture(folder / "cifar" / name / "1.png")
     for number in range(4):
