@@ -96,14 +96,16 @@ STOPS = [
     Stop(
         "cannot be read as safetensors: {}. Name another file by",
         f"{PRIOR}TMP/torn.st",
-        gaps={"FILE.": "TMP/prior.safetensors"},
+        advice=r"--set attack\.prior=FILE",
+        gaps={"FILE": "TMP/prior.safetensors"},
         ends=NOTED,
         slow=True,
     ),
     Stop(
         "does not hold the prior's network",
         f"{PRIOR}TMP/own.safetensors",
-        gaps={"FILE.": "TMP/prior.safetensors"},
+        advice=r"--set attack\.prior=FILE",
+        gaps={"FILE": "TMP/prior.safetensors"},
         ends=NOTED,
         slow=True,
     ),
@@ -111,7 +113,8 @@ STOPS = [
         "The prior that comes along is for pictures of 32 px",
         "run --attack gradinversion --model vit_vanilla --images 1 --dataset photos "
         "--set model.depth=1 --set attack.steps=1 --set attack.seeds=1 --set model.img_size=64",
-        gaps={"FILE.": "TMP/prior.safetensors"},
+        advice=r"--set attack\.prior=FILE",
+        gaps={"FILE": "TMP/prior.safetensors"},
         ends=NOTED,
         slow=True,
     ),

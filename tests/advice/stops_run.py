@@ -7,6 +7,7 @@ STOPS = [
     Stop(
         "The labels are neither granted nor readable",
         f"{MATCHING} --defense withhold --set defense.tensors=backbone.head.*",
+        advice=r"--set threat\.\w+=\w+",
         ends=NOTED,
     ),
     Stop(
