@@ -9,12 +9,14 @@ STOPS = [
         "eval --model TMP/own.py:convolutions --set model.img_size=32 --images 2 "
         "--dataset cifar10 --eval consistency",
         r"--eval accuracy",
+        slow=True,
     ),
     Stop(
         "has no classes, so no answer is right",
         f"{EVAL} --dataset folder --data-root TMP/flat",
         r"--dataset cifar10",
         choice="--data-root TMP/cifar",
+        slow=True,
     ),
     Stop(
         "--images is a number from 1 to {} here",
@@ -165,6 +167,7 @@ STOPS = [
         "run --attack mean --model TMP/own.py:other --images 1 --set model.first_block=april",
         CHOOSE,
         choice="--model vit_vanilla",
+        slow=True,
     ),
     Stop(
         "since it is no plain vision transformer",
