@@ -73,6 +73,7 @@ STOPS = [
         "cannot be read as safetensors: {}. Name a file",
         f"{MEAN} --weights TMP/torn.st",
         r"--weights init",
+        slow=True,
     ),
     Stop(
         "No trained weights come with",

@@ -9,6 +9,7 @@ STOPS = [
         f"{EVAL} --dataset folder --data-root TMP/flat",
         r"--dataset cifar10",
         choice="--data-root TMP/cifar",
+        slow=True,
     ),
     Stop(
         "--images is a number from 1 to {} here",
@@ -159,6 +160,7 @@ STOPS = [
         "run --attack mean --model TMP/own.py:other --images 1 --set model.first_block=april",
         CHOOSE,
         choice="--model vit_vanilla",
+        slow=True,
     ),
     Stop(
         "since it is no plain vision transformer",

@@ -14,12 +14,14 @@ STOPS = [
         "One round only",
         "run --attack rounds --model vit_mjp --images 1 --set model.depth=1",
         ends=(0,),
+        slow=True,
     ),
     Stop(
         "' needs {}, which {} has not",
         "run --attack pe_ls --model TMP/own.py:placeless --images 1",
         advice=CHOOSE,
         choice="--attack mean",
+        slow=True,
     ),
     Stop(
         "reads the gradient of {}, which this victim",
@@ -36,6 +38,7 @@ STOPS = [
         "works only where the model's {} is {}",
         "run --attack april --model vit_vanilla --images 1 --set model.depth=1",
         advice=r"--set model\.\S+=\w+",
+        slow=True,
     ),
     Stop(
         "sends the client no weights of its own",
@@ -61,6 +64,7 @@ STOPS = [
         r"(threat.local_rate) below",
         choice="--set threat.local_rate=0.01",
         ends=NOTED,
+        slow=True,
     ),
     # suites
     Stop("Zero images: name at least one", f"{MEAN} --images ,"),
@@ -70,6 +74,7 @@ STOPS = [
         f"{MEAN} --images x",
         advice=r"such as (3,5,7)",
         choice="--images 3,5,7",
+        slow=True,
     ),
     Stop("--shard is a part of the whole", f"{MEAN} --shard 4", r"(2/3)", choice="--shard 1/1"),
     Stop(
