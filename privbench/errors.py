@@ -17,7 +17,7 @@ class PrivbenchError(Exception):
     What a message quotes may be anything: it stays one line, and no longer than one can read.
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str = "") -> None:
         words = (_shortened(word, LONGEST_WORD) for word in _on_one_line(message).split(" "))
         super().__init__(_shortened(" ".join(words), LONGEST))
 

@@ -54,7 +54,7 @@ def plan(suite: Suite, device: torch.device, victims: Victims | None = None) -> 
                 jobs.setdefault(job.case.key, job)
     found = list(jobs.values())
     if all(job.refusal for job in found):
-        raise NotGranted(found[0].refusal)
+        raise NotGranted(str(found[0].refusal))
     return found
 
 
