@@ -88,13 +88,13 @@ def grid(
     from privbench.reports.grid import save
 
     store = Store(out)
-    records = records_of(store)
+    records = everything = records_of(store)
     for chosen, what in ((attack, "attack"), (model, "model")):
         if not chosen:
             continue
         wanted = split_names(chosen)
-        known = {getattr(r.case, what).name for r in records} | {
-            getattr(r.case, what).label for r in records
+        known = {getattr(r.case, what).name for r in everything} | {
+            getattr(r.case, what).label for r in everything
         }
         for one in wanted:
             if one not in known:
