@@ -1,6 +1,7 @@
 """Every request ends in a number, a reason or a refusal."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,7 @@ def test_a_single_corruption_has_its_number(tmp_path: Path, call: Call, corrupti
     code, text, err = call(*FEW, *wanted, "--set", "eval.severities=[2,4]", "--out", tmp_path)
     assert code == 0, err
     assert f" {corruption} " in text
-    table = pd.read_csv(tmp_path / "corruptions.csv")
+    table: Any = pd.read_csv(tmp_path / "corruptions.csv")
     rows = table[table["corruption"] == corruption]
     assert list(rows["severity"]) == ["2", "4", "all"]
     errors = rows["error"].dropna()

@@ -109,7 +109,7 @@ def test_the_same_pixels_are_shown_by_the_name_that_was_given(tmp_path: Path, ca
         assert code == 0, err
         assert f"folder@{name}" in text
     assert len(list((tmp_path / "out").rglob("utility/*/*.json"))) == 1, "measured once"
-    table = pd.read_csv(tmp_path / "out" / "accuracy.csv")
+    table: Any = pd.read_csv(tmp_path / "out" / "accuracy.csv")
     assert list(table["dataset"]) == ["folder@first", "folder@second"]
     assert table["top1"].nunique() == 1
 
