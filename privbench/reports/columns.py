@@ -40,6 +40,7 @@ TABLES: Mapping[str, Mapping[str, Kind]] = {
         "*_added_error": Kind.DIFFERENCE,
         **CALIBRATION,
         **DETECTION,
+        "*_inside_n": Kind.COUNT,
     },
     "corruptions": {
         **TEXTS,
@@ -76,9 +77,9 @@ def kind_of(table: str, column: str) -> Kind | None:
     for end in ENDS:
         if column.endswith(end):
             return declared(kinds, column.removesuffix(end))
-    if (found := declared(kinds, column)) not in (None, Kind.MEAN):
-        return found
-    return Kind.COUNT if column.endswith(COUNTED) else found
+    if column.endswith(COUNTED) and declared(kinds, column.removesuffix(COUNTED)) is not None:
+        return Kind.COUNT
+    return declared(kinds, column)
 
 
 def interval(kind: Kind, values: Sequence[float]) -> tuple[float, float, float]:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from privbench.corruption_names import COUNTED, SEVERITIES
+from privbench.kind import Kind
 from privbench.records.utility import UtilityRecord
 from privbench.reports.axes import curves, png
-from privbench.reports.stats import mean_interval
+from privbench.reports.columns import interval
 from privbench.utility.corruption_error import CLEAN, missing
 from privbench.utility.tasks import Task, tasks
 
@@ -61,6 +62,7 @@ def _line(task: Task) -> Line:
         levels[0] = cells[CLEAN]
     found: Line = []
     for severity, wrong in sorted(levels.items()):
-        mean, low, high = mean_interval((100 * wrong[~np.isnan(wrong)]).tolist())
+        kind = Kind.MEAN if severity else Kind.PERCENT  # of 15 views of a picture, or of one
+        mean, low, high = interval(kind, (100 * wrong[~np.isnan(wrong)]).tolist())
         found.append((float(severity), mean, low, high))
     return found

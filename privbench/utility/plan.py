@@ -140,7 +140,7 @@ def _suiting(shelf: Mapping[str, type[Evaluation]], sets: set[str]) -> list[str]
         )
     names_ = " or ".join(f"--eval accuracy,{name}" for name in suits)
     raise BadSetting(
-        f"--robustness corrupts {whose}, and --dataset {min(sets)} is neither. Leave it out, or "
+        f"--robustness corrupts {whose}, and {min(sets)} is neither. Leave it out, or "
         f"name the recipe of the corruptions: {names_}."
     )
 

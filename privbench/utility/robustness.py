@@ -68,7 +68,7 @@ def _rows(who: Who, found: Mapping[Who, list[Task]]) -> list[Row]:
         if not task.passes[0].case.condition:
             plain.setdefault(task.name, []).append(task)
         elif row := {
-            **_corrupted(task, _normalizers(task, who, found)),
+            **_corrupted(task, who, found),
             **_shifted(task),
             **_outside(task),
         }:
@@ -122,12 +122,12 @@ def _normalizers(task: Task, who: Who, found: Mapping[Who, list[Task]]) -> list[
     return []
 
 
-def _corrupted(task: Task, normalizers: Sequence[Normalizer]) -> Row:
+def _corrupted(task: Task, who: Who, found: Mapping[Who, list[Task]]) -> Row:
     """Return mean errors under corruption; nothing unless all 75 cells are there."""
     cells = task.cells()
     if not cells or missing(cells):
         return {}
-    error = mean_error(cells)
+    normalizers, error = _normalizers(task, who, found), mean_error(cells)
     row = mean_figure(f"{task.name}_mean_error", error)
     clean = cells.get(CLEAN)
     if clean is not None:

@@ -53,11 +53,11 @@ class Shelf:
         if evaluation.brings or self.request.dataset or self.request.data_root:
             return True
         root = self.request.roots.get(model.dataset)
+        pictures = open_dataset(model.dataset, self._settings_of(model.dataset), root)[1]
         try:
-            len(open_dataset(model.dataset, self._settings_of(model.dataset), root)[1])
-        except BadSetting:
+            return len(pictures) > 0 and pictures.labelled()
+        except BadSetting:  # it needs a folder
             return False
-        return True
 
     def refuse_unused(self) -> None:
         """Refuse folders, a data set and settings of it that no pass heeds; raises BadSetting."""

@@ -170,13 +170,13 @@ def _agreeing(
 
 def _whole(made: Sequence[Task]) -> list[Task]:
     """Leave out tasks all of whose passes are in another one of the same name."""
-    keys = [frozenset(one.case.key for one in task.passes) for task in made]
+    facts = [(t.dataset, frozenset(one.case.key for one in t.passes)) for t in made]
     return [
         task
-        for i, task in enumerate(made)
+        for i, (task, (name, keys)) in enumerate(zip(made, facts, strict=True))
         if not any(
-            task.dataset == other.dataset and (keys[i] < keys[j] or (keys[i] == keys[j] and j < i))
-            for j, other in enumerate(made)
+            name == other and (keys < theirs or (keys == theirs and j < i))
+            for j, (other, theirs) in enumerate(facts)
         )
     ]
 

@@ -171,3 +171,17 @@ def test_labels_outside_of_a_head_are_refused(folders: Path, tmp_path: Path, cal
     )
     assert code == 2
     assert "1000 classes of ImageNet-1k, this victim knows 10" in " ".join(err.split())
+
+
+def test_a_folder_alone_is_measured_and_nothing_else_is_asked_for(
+    folders: Path, tmp_path: Path, call: Call
+) -> None:
+    model = f"{folders / 'net.py'}:make"
+    code, _, err = call("eval", "--model", model, "--imagenet-a", folders / "a", "--out", tmp_path)
+    assert code == 0, err
+    row = pd.read_csv(tmp_path / "robustness.csv").iloc[0]
+    assert row["imagenet_a_top1_n"] == 200
+    assert row["dataset"] == "imagenet_a@a"
+    code, _, err = call("eval", "--model", model, "--imagenet-o", folders / "o", "--out", tmp_path)
+    assert code == 2
+    assert "Add --imagenet PATH" in err
