@@ -21,8 +21,37 @@ WHOLE = "the whole file"
 DEPTH = 4
 """How deep state dicts are looked for."""
 SHOWN = 3
-INERT = [argparse.Namespace, (OrderedDict, "yacs.config.CfgNode")]
-"""What trainings store beside weights, options: read as plain containers of what is in them.
+
+
+class Inert(OrderedDict[Any, Any]):
+    """Stands for a number of numpy's, a path or a date: takes what is in it and does nothing."""
+
+    def __init__(self, *_: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, _: Any) -> None:
+        """Forget it."""
+
+
+OPTIONS = (
+    *(
+        f"numpy.{core}.multiarray.{name}"
+        for core in ("core", "_core")
+        for name in ("scalar", "_reconstruct")
+    ),
+    *("numpy.dtype", "numpy.ndarray", "_codecs.encode", "builtins.list", "builtins.dict"),
+    *("builtins.int", "builtins.float", "collections.defaultdict", "datetime.datetime"),
+    *(f"numpy.dtypes.{kind}DType" for kind in ("Float64", "Float32", "Int64", "Int32", "Bool")),
+    *("datetime.timedelta", "datetime.date", "pathlib.PosixPath", "pathlib.PurePosixPath"),
+    *("pathlib.WindowsPath", "pathlib.PureWindowsPath", "pathlib._local.PosixPath"),
+)
+"""What trainings store beside weights: numbers, paths and dates; none is needed."""
+INERT: list[Any] = [
+    argparse.Namespace,
+    (OrderedDict, "yacs.config.CfgNode"),
+    *((Inert, name) for name in OPTIONS),
+]
+"""Read as plain containers of what is in them, and none of their own code is run.
 
 Every checkpoint of MJP's released code has a CfgNode, every one of DeiT's a Namespace.
 """
