@@ -33,6 +33,11 @@ class Inert(OrderedDict[Any, Any]):
         """Forget it."""
 
 
+def _plain(*_: Any) -> OrderedDict[Any, Any]:
+    """Stand for a defaultdict, whatever makes its defaults."""
+    return OrderedDict()
+
+
 OPTIONS = (
     *(
         f"numpy.{core}.multiarray.{name}"
@@ -40,7 +45,7 @@ OPTIONS = (
         for name in ("scalar", "_reconstruct")
     ),
     *("numpy.dtype", "numpy.ndarray", "_codecs.encode", "builtins.list", "builtins.dict"),
-    *("builtins.int", "builtins.float", "collections.defaultdict", "datetime.datetime"),
+    *("builtins.int", "builtins.float", "datetime.datetime"),
     *(f"numpy.dtypes.{kind}DType" for kind in ("Float64", "Float32", "Int64", "Int32", "Bool")),
     *("datetime.timedelta", "datetime.date", "pathlib.PosixPath", "pathlib.PurePosixPath"),
     *("pathlib.WindowsPath", "pathlib.PureWindowsPath", "pathlib._local.PosixPath"),
@@ -49,6 +54,7 @@ OPTIONS = (
 INERT: list[Any] = [
     argparse.Namespace,
     (OrderedDict, "yacs.config.CfgNode"),
+    (_plain, "collections.defaultdict"),
     *((Inert, name) for name in OPTIONS),
 ]
 """Read as plain containers of what is in them, and none of their own code is run.
