@@ -67,7 +67,10 @@ def card_facts(card: Mapping[str, Any]) -> dict[str, Any]:
 def note(preset: Preset, name: str, card: Mapping[str, Any] | None) -> str | None:
     """Say what of weights that fit by their shapes is of another model, or is not known."""
     if card is None:
-        return f"The weights file has no card: normalization, heads and activation are those of {name}."
+        return (
+            "The weights file has no card: normalization, heads and activation are taken to be "
+            f"those of {name}."
+        )
     made, settings = _named(card)
     if made is None:
         return None

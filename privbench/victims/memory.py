@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -113,6 +114,7 @@ def _ladder() -> list[str]:
     return [f"{size}_patch16_224" for size in SMALLER]
 
 
+@cache
 def _size(name: str) -> int:
     with torch.device("meta"):
         return _numbers(timm.create_model(name)) * BYTES
