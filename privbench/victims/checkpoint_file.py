@@ -157,7 +157,10 @@ def _anchored(path: tuple[str, ...], state: Mapping[str, Tensor]) -> list[Found]
     for match in matches:
         words = tuple(word for word in match[1].split(".") if word)
         name = _name((*path, *words) if several else path)
-        found.append(Found(name, (*path, *words), match[1], state))
+        # a state dict's other transformers are no part of this one, and not beside it
+        others = tuple(m[1] for m in matches if m[1] and not match[1].startswith(m[1]))
+        own = {key: tensor for key, tensor in state.items() if not key.startswith(others)}
+        found.append(Found(name, (*path, *words), match[1], own))
     return found
 
 
