@@ -12,7 +12,7 @@ from torch import nn
 
 from privbench.errors import BadSetting, UnknownName
 from privbench.victims.families import wrap
-from privbench.victims.memory import ATTACKED, require
+from privbench.victims.memory import ATTACKED, require, require_blocks
 from privbench.victims.own_model import built
 from privbench.victims.preset import Preset, own_label
 from privbench.victims.soundness import check, require_square
@@ -40,6 +40,8 @@ def build(
     checked on the meta device first, where nothing is allocated: that its sizes fit together, and
     that so many copies of it fit into the memory of the device that it goes to.
     """
+    if preset.described:
+        require_blocks(settings["depth"], settings["embed_dim"], name)
     if not preset.own:
         require(sketch(preset, name, settings), name, copies, device)
     # timm draws its weights from torch's global generator; the fork keeps that to itself.
@@ -97,7 +99,7 @@ def of_timm(source: str, settings: Mapping[str, Any]) -> nn.Module:
             network = timm.create_model(source, pretrained=False, dynamic_img_size=False, **sizes)
     except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
         wishes = ", ".join(f"{key} {value}" for key, value in sizes.items())
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].rstrip(".")
         raise BadSetting(
             f"timm builds no {source} with {wishes or 'defaults'}: {reason}."
         ) from None

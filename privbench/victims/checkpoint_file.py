@@ -21,8 +21,43 @@ WHOLE = "the whole file"
 DEPTH = 4
 """How deep state dicts are looked for."""
 SHOWN = 3
-INERT = [argparse.Namespace, (OrderedDict, "yacs.config.CfgNode")]
-"""What trainings store beside weights, options: read as plain containers of what is in them.
+
+
+class Inert(OrderedDict[Any, Any]):
+    """Stands for a number of numpy's, a path or a date: takes what is in it and does nothing."""
+
+    def __init__(self, *_: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, _: Any) -> None:
+        """Forget it."""
+
+
+def _plain(*_: Any) -> OrderedDict[Any, Any]:
+    """Stand for a defaultdict, whatever makes its defaults."""
+    return OrderedDict()
+
+
+OPTIONS = (
+    *(
+        f"numpy.{core}.multiarray.{name}"
+        for core in ("core", "_core")
+        for name in ("scalar", "_reconstruct")
+    ),
+    *("numpy.dtype", "numpy.ndarray", "_codecs.encode", "builtins.list", "builtins.dict"),
+    *("builtins.int", "builtins.float", "datetime.datetime"),
+    *(f"numpy.dtypes.{kind}DType" for kind in ("Float64", "Float32", "Int64", "Int32", "Bool")),
+    *("datetime.timedelta", "datetime.date", "pathlib.PosixPath", "pathlib.PurePosixPath"),
+    *("pathlib.WindowsPath", "pathlib.PureWindowsPath", "pathlib._local.PosixPath"),
+)
+"""What trainings store beside weights: numbers, paths and dates; none is needed."""
+INERT: list[Any] = [
+    argparse.Namespace,
+    (OrderedDict, "yacs.config.CfgNode"),
+    (_plain, "collections.defaultdict"),
+    *((Inert, name) for name in OPTIONS),
+]
+"""Read as plain containers of what is in them, and none of their own code is run.
 
 Every checkpoint of MJP's released code has a CfgNode, every one of DeiT's a Namespace.
 """
@@ -122,7 +157,10 @@ def _anchored(path: tuple[str, ...], state: Mapping[str, Tensor]) -> list[Found]
     for match in matches:
         words = tuple(word for word in match[1].split(".") if word)
         name = _name((*path, *words) if several else path)
-        found.append(Found(name, (*path, *words), match[1], state))
+        # a state dict's other transformers are no part of this one, and not beside it
+        others = tuple(m[1] for m in matches if m[1] and not match[1].startswith(m[1]))
+        own = {key: tensor for key, tensor in state.items() if not key.startswith(others)}
+        found.append(Found(name, (*path, *words), match[1], own))
     return found
 
 

@@ -64,17 +64,22 @@ def card_facts(card: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in (pixels | given).items() if _sane(key, value)}
 
 
-def scheme_note(preset: Preset, name: str, card: Mapping[str, Any] | None) -> str | None:
-    """Say that weights were trained with another positional scheme, which fits by its shapes."""
-    made, settings = _named(card or {})
+def note(preset: Preset, name: str, card: Mapping[str, Any] | None) -> str | None:
+    """Say what of weights that fit by their shapes is of another model, or is not known."""
+    if card is None:
+        return (
+            "The weights file has no card: normalization, heads and activation are taken to be "
+            f"those of {name}."
+        )
+    made, settings = _named(card)
     if made is None:
         return None
     scheme = made.scheme if made.described else str(settings.get("scheme", made.scheme))
     if scheme == preset.scheme:
         return None
     return (
-        f"The weights were made for {(card or {})['model']}, whose scheme is {scheme}; the scheme "
-        f"of {name} is {preset.scheme}."
+        f"The weights were made for {card['model']}, whose scheme is {scheme}; the scheme of "
+        f"{name} is {preset.scheme}."
     )
 
 

@@ -106,7 +106,8 @@ def told(card: Mapping[str, Any]) -> list[str]:
         lines.append(f"{line}.")
     if left := card["left out"]:
         more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
-        lines.append(f"Left out, since no classifier needs them: {', '.join(left[:SHOWN])}{more}.")
+        names = f"{', '.join(left[:SHOWN])}{more}"
+        lines.append(f"Left out, since {card['model']} has no such part: {names}.")
     if card["format"] != "privbench":
         mean, std = (facts.short(card[facts.KEY][key]) for key in ("mean", "std"))
         lines.append(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,8 @@ MEASURED = 1
 """Copies of the weights while a model is only measured."""
 BYTES = 4
 """Of a float32."""
+BLOCK = 60_000
+"""Bytes of a block's Python objects, without a number in it; measured with timm 1.0.31."""
 SMALLER = ("vit_large", "vit_base", "vit_small", "vit_tiny")
 """Sizes of timm's ViT that are offered instead, largest first; their names end alike."""
 GROUPS = Path("/sys/fs/cgroup")
@@ -40,6 +43,16 @@ def require(network: nn.Module, name: str, copies: int, device: torch.device | N
     _compare(size, count, free(), name)
     if device is not None and device.type == "cuda":
         _compare(size, copies, torch.cuda.mem_get_info(device)[0], name, " on the device")
+
+
+def require_blocks(depth: int, width: int, name: str) -> None:
+    """Raise BadSetting if so many blocks could not even be sketched."""
+    least, room = depth * (12 * width**2 * BYTES + BLOCK), free()
+    if least > room:
+        raise BadSetting(
+            f"{name}: {depth} blocks of width {width} need {least / 1e9:.1f} GB or more, but "
+            f"{room / 1e9:.1f} GB are free. Set a smaller depth or embed_dim."
+        )
 
 
 def _compare(size: int, copies: int, room: int, name: str, where: str = "") -> None:
@@ -101,6 +114,7 @@ def _ladder() -> list[str]:
     return [f"{size}_patch16_224" for size in SMALLER]
 
 
+@cache
 def _size(name: str) -> int:
     with torch.device("meta"):
         return _numbers(timm.create_model(name)) * BYTES

@@ -45,18 +45,19 @@ def _check_stem(vit: ViT, name: str) -> None:
             "map of a patch's pixels. Choose a ViT without them, such as timm:vit_tiny_patch16_224."
         )
     weight = getattr(getattr(embed, "proj", None), "weight", None)
-    if weight is None or weight[0].numel() != CHANNELS * vit.patch**2:
+    sides = getattr(getattr(embed, "proj", None), "kernel_size", (0, 0))
+    square = sides[0] == sides[1]
+    if weight is None or not square or weight[0].numel() != CHANNELS * sides[0] ** 2:
         sizes = "none" if weight is None else "x".join(map(str, weight.shape[1:]))
         raise UnsupportedModel(
-            f"{name} projects no patches of {CHANNELS} colors and {vit.patch} px by one layer; its "
-            f"weight is {sizes}. Choose a ViT of color pictures, such as "
-            "timm:vit_tiny_patch16_224."
+            f"{name} projects no square patches of {CHANNELS} colors by one layer; its weight is "
+            f"{sizes}. Choose a ViT of color pictures, such as timm:vit_tiny_patch16_224."
         )
 
 
 def _check_grid(vit: ViT, name: str, own: bool) -> None:
     patch = vit.backbone.patch_embed.proj.kernel_size[0]
-    if vit.patch * vit.grid == vit.side and vit.patch == patch:
+    if vit.grid and vit.patch * vit.grid == vit.side and vit.patch == patch:
         return
     near = patch * max(round(vit.side / patch), 1)
     advice = f"img_size={near} in the function" if own else f"`--set model.img_size={near}`"

@@ -24,7 +24,7 @@ from torch import Tensor
 from privbench.errors import BadWeights
 from privbench.victims.advice import advice
 from privbench.victims.cards import bundled, card
-from privbench.victims.facts import require_kin, scheme_note
+from privbench.victims.facts import note, require_kin
 from privbench.victims.fit import differences, resampled
 from privbench.victims.heads import HEADS
 from privbench.victims.preset import Preset, model_preset, preset_names
@@ -51,7 +51,7 @@ def fill(
 
     A position table of another grid is resampled as timm does it. Settings are those that the
     user gave; where one of timm's models is to know other classes, its head stays as it was drawn.
-    Returns a note where a card says that the weights are of another scheme.
+    Returns a note where a card says that the weights are of another scheme, or there is none.
     """
     if weights == "init" or preset.own:
         return None
@@ -82,7 +82,7 @@ def fill(
     told = card(path)
     require_kin(vit, name, path.name, told)
     _put(vit, fitted)
-    return scheme_note(preset, name, told)
+    return note(preset, name, told)
 
 
 def _put(vit: ViT, found: Mapping[str, Tensor]) -> None:

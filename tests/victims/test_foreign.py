@@ -2,9 +2,12 @@
 
 import re
 import shlex
+from collections import defaultdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -111,6 +114,15 @@ CHECKPOINTS: dict[str, tuple[dict, str]] = {
         "teacher",
     ),
     "flat pair": (under("student.vit.", EMA) | under("teacher.vit.", STATE), "teacher.vit"),
+    "moco": (
+        {
+            "state_dict": under("module.base_encoder.", STATE)
+            | under("module.momentum_encoder.", EMA)
+            | {"module.predictor.0.weight": torch.ones(2, 2)}
+        },
+        "state_dict.module.base_encoder",
+    ),
+    "flat ema": (under("ema.", EMA) | STATE, "the whole file"),
     "head outside": (
         {
             **{f"encoder.{k}": t for k, t in STATE.items() if not k.startswith("head.")},
@@ -167,8 +179,24 @@ def test_what_was_read_is_said_and_another_part_is_chosen(tmp_path):
         take(tmp_path, content, part="emma")
     assert "mean [0.4914, 0.4822, 0.4465] and std [0.247, 0.2435, 0.2616]: the" in said
     said = " ".join(told(take(tmp_path, CHECKPOINTS["mask token"][0])))
-    assert "Left out, since no classifier needs them: mask_token." in said
+    assert "Left out, since vit_vanilla has no such part: mask_token." in said
     assert "optimizer" not in " ".join(told(take(tmp_path, STATE)))
+
+
+def test_numbers_paths_and_dates_beside_weights_are_no_obstacle(tmp_path):
+    beside = {
+        "best": np.float64(3.2),
+        "epoch": np.int64(3),
+        "history": np.zeros((2, 3), dtype=np.float32),
+        "random": np.random.get_state(),
+        "folder": Path("here"),
+        "meters": defaultdict(list, {"loss": [0.1]}),
+        "date": datetime(2026, 1, 2),
+        "optimizer": torch.optim.AdamW(network().parameters()).state_dict(),
+    }
+    card = take(tmp_path, {"state_dict": STATE} | beside)
+    assert (card["part"], card["other parts"]) == ("state_dict", [])
+    check(tmp_path, network())
 
 
 def test_torchvision_names_answer_alike(tmp_path):

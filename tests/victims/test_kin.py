@@ -87,6 +87,13 @@ def test_weights_that_come_along_are_kin_and_say_nothing(name):
     assert load(name, {}, (), "trained", CPU).notes == ()
 
 
+def test_a_file_without_a_card_is_told(tmp_path):
+    victim = load("vit_vanilla", TINY, (), "init", CPU)
+    save_file(victim.model.vit.state_dict(), tmp_path / "a.safetensors")
+    (note,) = load("vit_vanilla", TINY, (), str(tmp_path / "a.safetensors"), CPU).notes
+    assert note.startswith("The weights file has no card: normalization, heads and activ")
+
+
 def test_another_scheme_of_the_same_shapes_is_told(tmp_path, monkeypatch, capsys):
     weights = written(load("vit_shuffle", TINY, (), "init", CPU), "vit_shuffle", tmp_path)
     (note,) = load("vit_vanilla", TINY, (), weights, CPU).notes

@@ -26,10 +26,8 @@ SAMPLE = (
     "naflexvit_base_patch16_gap",
     "test_vit2",
     "vit_base_mci_224",
-    "vit_base_r50_s16_224",
     "vit_small_patch14_dinov2",
     "vit_small_patch16_dinov3",
-    "vit_so400m_patch14_siglip_384",
     "vit_tiny_r_s16_p8_224",
 )
 ADVICE = re.compile(r"--set model\.(\w+)=([\w.]+?)[`.]*(?:\s|$)")
@@ -54,9 +52,9 @@ def outcome(name: str, settings: dict) -> PrivbenchError | None:
     return None
 
 
-def settled(name: str) -> tuple[dict, PrivbenchError | None]:
+def settled(name: str, first: dict | None = None) -> tuple[dict, PrivbenchError | None]:
     """Follow what the refusals advise until there is a victim, or no more such advice."""
-    settings: dict = {}
+    settings: dict = dict(first or {})
     error: PrivbenchError | None = None
     for _ in range(STEPS):
         error = outcome(name, settings)
@@ -144,17 +142,38 @@ def test_what_cannot_be_attacked_is_measured_with_its_settings():
 
 
 def test_a_model_beyond_the_memory_is_refused_before_it_is_allocated(monkeypatch):
-    monkeypatch.setattr(memory, "free", lambda: 10**9)
-    with pytest.raises(BadSetting, match=r"parameters and needs [\d.]+ GB .* 1\.0 GB are free"):
-        load("timm:vit_large_patch16_224", {}, (), "init", CPU)
-    said = r"has \d+ million parameters and needs [\d.]+ GB for its weights, .*timm:vit_base_patch1"
+    monkeypatch.setattr(memory, "free", lambda: 10**8)
+    monkeypatch.setattr(memory, "SMALLER", ("vit_small", "vit_tiny"))
+    with pytest.raises(BadSetting, match=r"parameters and needs [\d.]+ GB .* 0\.1 GB are free"):
+        load("timm:vit_base_patch16_224", {}, (), "init", CPU)
+    said = r"has \d+ million parameters and needs [\d.]+ GB for its weights, .*timm:vit_small_patch"
     with pytest.raises(BadSetting, match=said):
-        open_classifier("timm:vit_large_patch16_224", {}, "init", CPU)
-    with pytest.raises(BadSetting, match=r"such as timm:vit_base_patch16_224"):
-        open_classifier("timm:convnext_xxlarge", {}, "init", CPU)
+        open_classifier("timm:vit_base_patch16_224", {}, "init", CPU)
+    with pytest.raises(BadSetting, match=r"such as timm:vit_small_patch16_224"):
+        open_classifier("timm:resnet50", {}, "init", CPU)
     monkeypatch.setattr(memory, "free", lambda: 10**6)
     with pytest.raises(BadSetting, match="Free some memory, or use"):
-        load("vit_vanilla", {"embed_dim": 4096}, (), "init", CPU)
+        load("vit_vanilla", {"num_classes": 10**6, "depth": 1}, (), "init", CPU)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"depth": 10**7, "embed_dim": 4}, "10000000 blocks of width 4 need"),
+        ({"embed_dim": 4 * 10**6}, "6 blocks of width 4000000 need"),
+        ({"img_size": 4 * 10**5}, "million parameters and needs"),
+        ({"num_classes": 10**12}, "million parameters and needs"),
+    ],
+    ids=str,
+)
+def test_a_size_beyond_any_memory_is_refused_at_once(settings, says):
+    with pytest.raises(BadSetting, match=says):
+        load("vit_vanilla", settings, (), "init", CPU)
+
+
+def test_a_picture_smaller_than_a_patch_is_refused_with_a_size_that_works():
+    settings, error = settled("timm:vit_tiny_patch16_224", {"img_size": 8})
+    assert (settings, error) == ({"img_size": 16}, None)
 
 
 def test_limits_of_groups_and_processes_count(tmp_path, monkeypatch):

@@ -30,6 +30,6 @@ def wrap(backbone: nn.Module, mean: Sequence[float], std: Sequence[float]) -> Vi
             return family(backbone, mean, std)
     raise UnsupportedModel(
         f"{type(backbone).__name__} is of no family whose parts attacks know ({', '.join(known)}): "
-        "it can be measured (`privbench eval`), not attacked or trained. Choose a ViT of timm, e.g. "
-        "timm:deit_small_patch16_224."
+        "it can be measured (`privbench eval`), not attacked or trained. Choose a ViT of timm, "
+        "e.g. timm:deit_small_patch16_224."
     )
