@@ -105,9 +105,9 @@ def _attack(jobs: Sequence[Job], victims: Victims, tick_of: TickOf) -> list[Resu
         answers = attack.reconstruct_many(seen, rngs, ticks)
     seconds = (time.perf_counter() - start) / len(jobs)
     for observation, answer in zip(seen, answers, strict=True):
-        _demand_objective(answer)
         for images in (answer.images, *answer.members.values()):
             _demand(images, observation.shape)
+        _demand_objective(answer)
     with SCORING:
         return [
             _judge(job, victim, *shared, answer, seconds, len(jobs))

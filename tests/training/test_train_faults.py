@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from privbench.errors import BadData, Unwritable
-from privbench.records import store
+from privbench.records import files
 from privbench.training.batches import batches, share_of
 from privbench.training.session import begin, finish
 from tests.training.test_train import TINY, quiet, same, start, weights
@@ -131,7 +131,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(root, tmp_path, monkeypat
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fsync(descriptor)
 
-    monkeypatch.setattr(store.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(Unwritable, match="No space left on device"):
         finish(start(root, tmp_path / "b"), quiet)
     monkeypatch.undo()
