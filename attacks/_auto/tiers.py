@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from privbench.attacks._auto.probe import Probe
 
 Tier = Literal["smoke", "fast", "standard", "full"]
-VERSION = 2
+VERSION = 3
 
 
 def always(_: Probe) -> bool:

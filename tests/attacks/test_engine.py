@@ -327,7 +327,7 @@ def test_what_guides_a_stage_has_no_say_in_the_choice(victim, shared):
     gray = seen.model.vit.mean.expand(seen.shape)
     asked = task(seen)
     wanted = seen.model.gradient(gray, asked.labels, differentiable=False)
-    asked = replace(asked, asked=compare_all(wanted, squared))
+    asked = replace(asked, asked=compare_all(seen, wanted, squared))
     recipe = Recipe(LBFGS(), 6, (Stage(priors=((1e9, lambda x: (x - 3).square().mean()),)),))
     answer = Descent(recipe, [asked]).answers()[0]
     assert torch.allclose(answer.images, gray, atol=0.1)

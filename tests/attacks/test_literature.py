@@ -13,18 +13,7 @@ from torchvision.models import mobilenet_v2
 from privbench.attack import Attack
 from privbench.attacks._matching import batchnorm as _batchnorm
 from privbench.attacks._matching.batchnorm import BatchNormPrior, batch_norm
-from privbench.attacks._matching.distances import (
-    TAG,
-    by_direction,
-    direction_of_positions,
-    mean_of_rows,
-    norms,
-    squares,
-    tag,
-    token_facts,
-    token_gaps,
-    with_absolute,
-)
+from privbench.attacks._matching.distances import direction_of_positions, norms, tag
 from privbench.attacks._matching.engine import Matching
 from privbench.attacks._matching.priors import (
     out_of_box,
@@ -33,6 +22,15 @@ from privbench.attacks._matching.priors import (
     seams,
     size,
     total_variation,
+)
+from privbench.attacks._matching.rows import (
+    TAG,
+    by_direction,
+    in_row_units,
+    mean_of_rows,
+    squares,
+    token_facts,
+    with_absolute,
 )
 from privbench.component import find, make, names
 from privbench.errors import BadSetting, BadWeights
@@ -125,6 +123,11 @@ def test_the_direction_of_the_position_gradient_counts_beside_the_squares():
     assert float(direction_of_positions(turned, shared)) == pytest.approx(4 * 12 + 2, rel=1e-5)
 
 
+def gaps(found, facts):
+    along, across = in_row_units(found, facts)
+    return along - facts["along"], across - facts["across"]
+
+
 @pytest.mark.parametrize("measure", [squares, with_absolute, by_direction])
 def test_a_measure_of_rows_is_zero_at_the_shared_rows_and_blind_to_dead_ones(measure):
     rows = some(0, (6, 8))["a"]
@@ -132,16 +135,16 @@ def test_a_measure_of_rows_is_zero_at_the_shared_rows_and_blind_to_dead_ones(mea
     facts = token_facts(rows)
     changed = rows.clone()
     changed[2] = 7
-    assert float(measure(*token_gaps(changed, facts), facts)) == pytest.approx(0, abs=1e-5)
+    assert float(measure(*gaps(changed, facts), facts)) == pytest.approx(0, abs=1e-5)
     changed[3] += 0.3
-    assert float(measure(*token_gaps(changed, facts), facts)) > 1e-3
+    assert float(measure(*gaps(changed, facts), facts)) > 1e-3
 
 
 def test_a_row_that_only_grows_beside_the_common_direction_keeps_its_angle():
     rows = some(0, (6, 8))["a"]
     facts = token_facts(rows)
-    grown = rows + 3 * facts["across"]
-    along, beside = token_gaps(grown, facts)
+    grown = rows + 3 * facts["across"] * facts["across unit"][:, None]
+    along, beside = gaps(grown, facts)
     assert float(by_direction(along, beside, facts)) == pytest.approx(0, abs=1e-5)
     assert float(squares(along, beside, facts)) == pytest.approx(9, rel=1e-3)
     assert float(mean_of_rows(torch.full((6,), 2.0), facts)) == pytest.approx(2)
