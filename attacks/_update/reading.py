@@ -99,7 +99,7 @@ def from_pictures(seen: Observation) -> dict[str, Tensor]:
     defense, shared = seen.model.defense, dict(seen.update.tensors)
     added = seen.model.penalty_gradient(mask(seen))
     kept = defense.measured(shared)
-    alike = factors(seen.model.vit, shared, added) if defense.by_tensor else {}
+    alike = _factors(seen, added) or {}
     for name, factor in alike.items():
         shared[name] = (shared[name].double() * factor).to(shared[name])
     own = [n for n, part in added.items() if not n.startswith(ViT.BACKBONE) and part.any()]
@@ -120,6 +120,18 @@ def from_pictures(seen: Observation) -> dict[str, Tensor]:
     rest = {name: tensor for name, tensor in shared.items() if name not in alike}
     shared |= in_units({name: tensor for name, tensor in shared.items() if name in alike})
     return shared | in_units(rest, by_tensor=True)
+
+
+def comparable(seen: Observation) -> frozenset[str] | None:
+    """Names of tensors that `from_pictures` gives at one scale; None for all of them."""
+    found = _factors(seen, seen.model.penalty_gradient(mask(seen)))
+    return None if found is None else frozenset(found)
+
+
+def _factors(seen: Observation, added: Mapping[str, Tensor]) -> dict[str, float] | None:
+    """Return what to multiply tensors by that were scaled each by itself; None where none were."""
+    model, shared = seen.model, seen.update.tensors
+    return factors(model.vit, shared, added) if model.defense.by_tensor else None
 
 
 def in_units(tensors: Mapping[str, Tensor], *, by_tensor: bool = False) -> dict[str, Tensor]:
