@@ -33,6 +33,7 @@ class AttentionClosedForm(Attack):
     """Closed form of a first block without LayerNorm and residuals; no label, no descent."""
 
     paper: ClassVar[str] = "arXiv:2112.14087"
+    version: ClassVar[int] = 2
     roles: ClassVar[frozenset[Role]] = frozenset({Role.POSITIONS, Role.QKV})
     demands: ClassVar[Mapping[str, Any]] = {"first_block": "april"}
     threshold: Annotated[float, Field(ge=0, lt=1)] = 1e-6

@@ -21,6 +21,7 @@ from torch.nn.functional import conv2d, interpolate
 
 from privbench.attack import Attack, Tick
 from privbench.attacks._linear.bins import Layout, layout, tampered
+from privbench.attacks._update.reading import measured
 from privbench.attacks._update.system import tensor
 from privbench.observation import Observation, PublicModel
 from privbench.patches import join
@@ -60,6 +61,7 @@ class Imprint(Attack):
     """Malicious server: hidden units as bins over place and pixels give single patches away."""
 
     paper: ClassVar[str] = "after arXiv:2110.13057, arXiv:2201.12675"
+    version: ClassVar[int] = 2
     roles: ClassVar[frozenset[Role]] = frozenset({Role.MLP})
     malicious: ClassVar[bool] = True
 
@@ -112,7 +114,7 @@ class Imprint(Attack):
 
 def _bins(seen: Observation, plan: Layout) -> Iterator[Bin]:
     """Read the bins of all blocks; averages over several places are left out."""
-    shared = seen.update.tensors
+    shared = measured(seen)
     for block in range(plan.blocks):
         layer = seen.model.vit.hidden(block)
         names = [layer.weight_name, layer.bias_name]
@@ -123,8 +125,11 @@ def _bins(seen: Observation, plan: Layout) -> Iterator[Bin]:
         rows, bias = rows * sign[:, None], bias * sign
         rows = rows - torch.cat([rows[1:], torch.zeros_like(rows[:1])])
         bias = bias - torch.cat([bias[1:], torch.zeros_like(bias[:1])])
-        for k in (bias.abs() > EMPTY * bias.abs().max()).nonzero().flatten().tolist():
-            z = rows[k] / bias[k]
+        held = (bias.abs() > EMPTY * bias.abs().max()).nonzero().flatten()
+        inputs = rows[held] / bias[held, None]
+        if seen.model.defense.by_tensor and len(held):
+            inputs = inputs / _factor(inputs, plan)
+        for k, z in zip(held.tolist(), inputs, strict=True):
             scale = 2 * plan.constant / (z[plan.high] - z[plan.low])
             stream = (z - (z[plan.high] + z[plan.low]) / 2) * scale
             square = z.square().mean() * (1 + plan.eps / scale.square())
@@ -133,6 +138,19 @@ def _bins(seen: Observation, plan: Layout) -> Iterator[Bin]:
             if abs(place - plan.slot(k)) < OFF_PLACE and _in_box(pixels):
                 doubt = float((square - 1).abs())
                 yield Bin(plan.slot(k) - 1, pixels, stream[plan.marks], doubt)
+
+
+def _factor(inputs: Float[Tensor, "k d"], plan: Layout) -> Float[Tensor, ""]:
+    """Factor of a weight's gradient against its bias's, where each was scaled by itself.
+
+    Each bin tells the one at which it holds a single token; that of most bins is true.
+    """
+    square = inputs.square().mean(1)
+    part = square * plan.eps * ((inputs[:, plan.high] - inputs[:, plan.low]) / 2).square()
+    part = part / plan.constant**2
+    each = ((square + (square.square() + 4 * part).sqrt()) / 2).sqrt()
+    near = (each[:, None] - each).abs() < ALONE / 2 * each
+    return each[near.sum(1).argmax()]
 
 
 def _in_box(pixels: Float[Tensor, " p"]) -> bool:

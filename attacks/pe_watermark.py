@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 from privbench.attack import Attack, Tick
 from privbench.attacks._linear.smooth import complete_columns
 from privbench.attacks._linear.watermark import Marks, read
+from privbench.attacks._update.reading import measured
 from privbench.observation import Observation
 from privbench.roles import Role
 from privbench.threat import Reconstruction
@@ -33,12 +34,13 @@ class PositionWatermark(Attack):
     """Exact picture from the patch-embedding and first qkv gradients; positions may be frozen."""
 
     paper: ClassVar[str] = "privbench"
+    version: ClassVar[int] = 2
     roles: ClassVar[frozenset[Role]] = frozenset({Role.NORM, Role.QKV, Role.STEM})
 
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         """Solve for all patches at once in float64; raises BadUpdate or UnsupportedModel."""
         vit, batch = seen.model.vit, seen.shape[0]
-        marks = read(seen.update.tensors, seen.model, batch)
+        marks = read(measured(seen), seen.model, batch)
         u, s, vh = torch.linalg.svd(marks.system, full_matrices=False)
         # Relative to E R, not to what is left of it: where all is open, only noise is left.
         zero = RANK[seen.update.tensors[vit.qkv.weight_name].dtype] * marks.size

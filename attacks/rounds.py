@@ -28,6 +28,7 @@ class Rounds(Attack):
     """Closed forms of several updates on one batch, intersected; needs threat.rounds above one."""
 
     paper: ClassVar[str] = "privbench"
+    version: ClassVar[int] = 2
     roles: ClassVar[frozenset[Role]] = frozenset({Role.POSITIONS, Role.STEM})
     many_rounds: ClassVar[bool] = True
 

@@ -42,7 +42,7 @@ class SpanMatching(Attack):
     """Token by token inside the exact ambiguity, by the spans of the first block; label-free."""
 
     paper: ClassVar[str] = "privbench; after DAGER, arXiv:2405.15586"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     roles: ClassVar[frozenset[Role]] = frozenset({Role.STEM, Role.TOKENS})
     rounds: Annotated[int, Field(ge=1)] = 10
     """Each starts from what the rounds before have found."""

@@ -16,7 +16,7 @@ from privbench.attacks._span.grid import on_grid
 from privbench.attacks._span.levenberg import solve
 from privbench.attacks._span.roots import Roots, Tied
 from privbench.attacks._span.tokens import TokenEquations
-from privbench.attacks._update.reading import from_pictures, mask
+from privbench.attacks._update.reading import comparable, from_pictures, mask
 from privbench.observation import Observation
 from privbench.threat import Draw
 
@@ -68,7 +68,7 @@ class Search:
         self.offset = table[self.vit.prefix :] + (0.0 if stem.bias is None else stem.bias)  # n d
         self.first = self.vit.prefix_tokens(table[None])[0]
         count = len(self.first) + len(self.offset)
-        self.system = TokenEquations(self.vit.block(0), self.shared, count)
+        self.system = TokenEquations(self.vit.block(0), self.shared, count, comparable(seen))
         n, k = len(self.open.origin), len(self.open.basis)
         self.coefficients = self.open.origin.new_zeros(n, k)
         self.tokens = self.offset.new_zeros(self.offset.shape)

@@ -7,7 +7,7 @@ both layers of the MLP follow from the token alone, and each lies in a known hul
 roots of one system that holds no other token.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -36,10 +36,13 @@ class Hull:
     """Variance of what a unit along each row leaks into any direction off the hull."""
     codimension: int
     """Directions off the hull: as many equations for each token."""
+    affine: bool = True
+    """Whether the bias tells; else the rows are of the inputs' span, and zero in the last place."""
 
     def residual(self, values: Float[Tensor, "r f"]) -> Float[Tensor, "r f+1"]:
         """Return what of [values, 1] lies off the hull."""
-        both = torch.cat([values, torch.ones_like(values[:, :1])], dim=1)
+        last = torch.full_like(values[:, :1], float(self.affine))
+        both = torch.cat([values, last], dim=1)
         return both - (both @ self.rows.T) @ self.rows
 
     def residual_of_moves(
@@ -61,12 +64,22 @@ class Hull:
 class TokenEquations:
     """The first block's equations, from the update's gradients of its layers; float64."""
 
-    def __init__(self, block: Block, shared: Mapping[str, Tensor], tokens: int) -> None:
+    def __init__(
+        self,
+        block: Block,
+        shared: Mapping[str, Tensor],
+        tokens: int,
+        told: Container[str] | None = None,
+    ) -> None:
+        """Take the gradients; where a defense scaled each by itself, say whose factor is told."""
         self.block = block
         mixed, self.hull1, self.hull2 = (
-            _hull(shared, layer, tokens) for layer in (block.proj, block.fc1, block.fc2)
+            _hull(shared, layer, tokens, told) for layer in (block.proj, block.fc1, block.fc2)
         )
         self.equations = self.hull1.codimension + self.hull2.codimension
+        if not mixed.affine:
+            self.origin, self.directions = torch.zeros_like(mixed.rows[0, :-1]), mixed.rows[:, :-1]
+            return
         # points of the projection's hull: those with a one in the last place
         last = mixed.rows[:, -1]
         point = (last / last.square().sum()) @ mixed.rows
@@ -172,14 +185,18 @@ class TokenEquations:
         return gradient, matrix
 
 
-def _hull(shared: Mapping[str, Tensor], layer: Linear, tokens: int) -> Hull:
+def _hull(
+    shared: Mapping[str, Tensor], layer: Linear, tokens: int, told: Container[str] | None
+) -> Hull:
     weight, bias = shared[layer.weight_name], shared[layer.bias_name]
-    both = torch.cat([weight, bias[:, None]], dim=1).double()
+    affine = told is None or all(name in told for name in (layer.weight_name, layer.bias_name))
+    both = torch.cat([weight, float(affine) * bias[:, None]], dim=1).double()
     _, s, rows = torch.linalg.svd(both, full_matrices=False)
-    t = min(tokens, len(s))
+    width = both.shape[1] - (not affine)
+    t = min(tokens, len(s), width)
     # what is left after all the tokens is noise, alike in all entries
-    left = max(1, (both.shape[0] - t) * (both.shape[1] - t))
+    left = max(1, (both.shape[0] - t) * (width - t))
     noise = s[t:].square().sum() / left
     floor = ERROR * s[0].square()
     doubt = noise / s[:t].square().clamp(min=float(torch.maximum(noise, floor)))
-    return Hull(rows[:t], doubt, both.shape[1] - t)
+    return Hull(rows[:t], doubt, width - t, affine)

@@ -33,6 +33,7 @@ def opposed(rows: Float[Tensor, "c d"]) -> Int[Tensor, " 1"]:
 
     Rows are multiples of one feature vector, negative for the label alone; three classes or more.
     """
+    rows = rows.double()  # squares of a small gradient are zero in float32
     return ((rows @ rows.T) < 0).sum(1).argmax()[None]
 
 

@@ -18,6 +18,13 @@ CHANCE, LONGEST = 4.5, 1.4
 """Standard deviations of noise, along a direction, and over a whole row."""
 
 
+def measured(seen: Observation) -> dict[str, Tensor]:
+    """Shared tensors, with zeros in the place of entries that the defense provably made."""
+    shared = seen.update.tensors
+    kept = seen.model.defense.measured(shared)
+    return {n: torch.where(kept[n], t, 0) if n in kept else t for n, t in shared.items()}
+
+
 def labels(seen: Observation) -> Int[Tensor, " b"]:
     """Labels as granted, or else inferred from the head's gradient.
 
@@ -27,7 +34,7 @@ def labels(seen: Observation) -> Int[Tensor, " b"]:
     """
     if seen.labels is not None:
         return seen.labels
-    shared = seen.update.tensors
+    shared = measured(seen)
     if ViT.HEAD_BIAS in shared:
         return greedy(shared[ViT.HEAD_BIAS], seen.shape[0])
     if ViT.HEAD in shared and seen.shape[0] == 1:
@@ -44,7 +51,7 @@ def mask(seen: Observation) -> Draw | None:
     None where the defense reveals no mask or the position gradient is withheld. The order of
     masked patches is in no gradient, so the draw leaves them where they are.
     """
-    table = seen.update.tensors.get(ViT.POSITIONS)
+    table = measured(seen).get(ViT.POSITIONS)
     if "mask" not in seen.model.defense.disclosed() or table is None:
         return None
     rows = table[0, seen.model.vit.prefix :]
@@ -94,12 +101,12 @@ def from_pictures(seen: Observation) -> dict[str, Tensor]:
 
     Tensors outside the backbone that the penalty reaches are its own and say nothing of pictures.
     They do say by what factor the update was scaled, as by clipping: that of least squares.
-    Entries that the defense made stay as they are.
+    Entries that the defense made are zero.
     """
-    defense, shared = seen.model.defense, dict(seen.update.tensors)
+    defense, shared = seen.model.defense, measured(seen)
     added = seen.model.penalty_gradient(mask(seen))
     kept = defense.measured(shared)
-    alike = factors(seen.model.vit, shared, added) if defense.by_tensor else {}
+    alike = _factors(seen, shared, added) or {}
     for name, factor in alike.items():
         shared[name] = (shared[name].double() * factor).to(shared[name])
     own = [n for n, part in added.items() if not n.startswith(ViT.BACKBONE) and part.any()]
@@ -120,6 +127,20 @@ def from_pictures(seen: Observation) -> dict[str, Tensor]:
     rest = {name: tensor for name, tensor in shared.items() if name not in alike}
     shared |= in_units({name: tensor for name, tensor in shared.items() if name in alike})
     return shared | in_units(rest, by_tensor=True)
+
+
+def comparable(seen: Observation) -> frozenset[str] | None:
+    """Names of tensors that `from_pictures` gives at one scale; None for all of them."""
+    found = _factors(seen, measured(seen), seen.model.penalty_gradient(mask(seen)))
+    return None if found is None else frozenset(found)
+
+
+def _factors(
+    seen: Observation, shared: Mapping[str, Tensor], added: Mapping[str, Tensor]
+) -> dict[str, float] | None:
+    """Return what to multiply tensors by that were scaled each by itself; None where none were."""
+    model = seen.model
+    return factors(model.vit, shared, added) if model.defense.by_tensor else None
 
 
 def in_units(tensors: Mapping[str, Tensor], *, by_tensor: bool = False) -> dict[str, Tensor]:
