@@ -32,6 +32,8 @@ class Classifier:
     """Of a victim: its backbone and its positional rule."""
     columns: tuple[int, ...] | None = None
     """Classes among which the answer is chosen; None for all."""
+    class_names: tuple[str, ...] = ()
+    """By column; none where nothing tells them."""
 
     def logits(self, images: Images) -> Float[Tensor, "b classes"]:
         """Return logits, minus infinity for classes that are out of the question."""

@@ -18,6 +18,8 @@ class Dataset(Component, ABC):
     """A numbered list of pictures."""
 
     shelf: ClassVar[str] = "datasets"
+    standard_order: ClassVar[bool] = False
+    """Whether everybody numbers its classes alike, so that a model's columns need no names."""
     root: Path | None = None
     """The user's folder (--data-root); what it may hold is the data set's own affair."""
 

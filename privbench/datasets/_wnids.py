@@ -23,6 +23,7 @@ from privbench.threat import Images
 class Released(Dataset):
     """Pictures in class folders, each labelled with its class's number in a 1000-way head."""
 
+    standard_order: ClassVar[bool] = True
     title: ClassVar[str]
     within: ClassVar[tuple[str, ...]] = ()
     """Folders of the root that may hold the class folders."""

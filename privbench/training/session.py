@@ -24,6 +24,7 @@ from privbench.training.checkpoint import write_tensors
 from privbench.training.loop import Report, Training
 from privbench.training.recipe import Recipe
 from privbench.training.split import SMALL, Split, read_split
+from privbench.victims.class_names import KEY
 from privbench.victims.load import Victim, load
 from privbench.victims.preset import model_preset, parse_settings
 
@@ -162,6 +163,7 @@ def finish(training: Training, report: Report, command: str = "") -> Path:
     n = len(training.test)
     card: dict[str, Any] = {
         **training.identity,
+        KEY: training.train.pictures.class_names(),
         "command": command,
         "accuracy": accuracy,
         "accuracy interval (Wilson, 95 %)": share_interval(round(accuracy * n), n)[1:],

@@ -1,7 +1,7 @@
 """A request becomes passes: names, settings and folders are checked before any pass runs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from privbench.dataset import Dataset
 from privbench.errors import BadData, BadSetting
 from privbench.evaluation import Condition, Evaluation, Source
 from privbench.records.utility import UtilityCase
-from privbench.running.plan import open_dataset, part_of
+from privbench.running.labels import KEY, Head, place
+from privbench.running.plan import open_dataset, part_of, with_columns
 from privbench.running.suite import distribute
 from privbench.utility.pictures import Gallery, choose
+from privbench.victims.class_names import class_names
 from privbench.victims.classifier import open_classifier, settings_of
 from privbench.victims.preset import parse_settings
 
@@ -68,7 +70,7 @@ def plan_passes(request: Request, device: torch.device) -> list[Pass]:
     """Return the passes in running order, each with its cases."""
     settings = parse_settings(request.assignments, SECTIONS)
     changes = distribute("model", settings["model"], {n: settings_of(n) for n in request.models})
-    opened = [open_classifier(n, changes[n], request.weights, device) for n in request.models]
+    opened = [_open(n, changes[n], request.weights, device) for n in request.models]
     shelf = _Shelf(request, settings["dataset"])
     passes: dict[tuple[Any, ...], Pass] = {}
     for name, evaluation in _wanted(request, settings["eval"], opened):
@@ -81,7 +83,7 @@ def plan_passes(request: Request, device: torch.device) -> list[Pass]:
                     continue
                 key = (name, str(condition), id(gallery))
                 one = passes.setdefault(key, Pass(evaluation, condition, gallery))
-                fitting = model.restricted(gallery.pictures.columns())
+                fitting = model.restricted(gallery.columns())
                 one.cases.append((_case(request, name, one, model), fitting))
     if not passes:
         raise BadSetting(
@@ -89,6 +91,15 @@ def plan_passes(request: Request, device: torch.device) -> list[Pass]:
             "see `privbench list evals`."
         )
     return list(passes.values())
+
+
+def _open(
+    name: str, settings: Mapping[str, Any], weights: str | None, device: torch.device
+) -> Classifier:
+    """Open a model and learn what its classes are called."""
+    model = open_classifier(name, settings, weights, device)
+    known = class_names(name, model.weights, weights, model.classes, model.network)
+    return replace(model, class_names=tuple(known))
 
 
 def _wanted(
@@ -113,7 +124,7 @@ class _Shelf:
 
     request: Request
     settings: Mapping[str, Any]
-    found: dict[tuple[str, str, int, int], Gallery] = field(default_factory=dict)
+    found: dict[tuple[Any, ...], Gallery] = field(default_factory=dict)
 
     def gallery(self, asks: str, source: Source | None, model: Classifier) -> Gallery | None:
         """Return the pictures of a pass; None where they are optional and not at hand."""
@@ -128,21 +139,30 @@ class _Shelf:
         classes = OUTSIDE if source and source.outside else model.classes
         known = find(Dataset, name).setting_names()
         settings = {k: v for k, v in self.settings.items() if name == asked or k in known}
+        given = settings.get(KEY)
         settings |= source.settings if source else {}
-        key = (name, str(settings), model.side, classes)
+        outside = source is not None and source.outside
+        head = Head(model.part.label, classes, model.class_names, model.weights == "init")
+        key = (name, str(settings), model.side, classes, *model.class_names)
         if key not in self.found:
             part, pictures = open_dataset(name, settings, root)
-            if not (source and source.outside) and not pictures.labelled():
+            if not outside and not pictures.labelled():
                 raise BadData(
                     f"{name} has no classes, so no answer is right or wrong. Choose --dataset "
                     "cifar10, or a folder with class folders or a labels.csv."
                 )
+            placed, note = None, ""
+            if not outside:
+                placed, note = place(part.label, pictures, given, head, strict=True)
+                part = with_columns(part, placed)
             count, wished = len(pictures), self.request.images
             if source and wished is not None:
                 wished = min(wished, count)
             chosen = choose(count, wished)
             keep = source is None
-            self.found[key] = Gallery(part, pictures, model.side, classes, chosen, keep)
+            self.found[key] = Gallery(
+                part, pictures, model.side, classes, chosen, keep, placed, note
+            )
         return self.found[key]
 
 
