@@ -96,6 +96,8 @@ def _by_name(
     found = {names[label]: columns.find(names[label]) for label in needed}
     wrong = [name for name, places in found.items() if len(places) != 1]
     if wrong:
+        if len(wrong) == len(found):
+            data.labels(head.classes)  # a released set says best what it needs
         raise BadData(_complaint(title, list(found), wrong, found, head))
     placed: Placed | None = {name: places[0] for name, places in found.items()}
     used = len(set(placed.values()))
