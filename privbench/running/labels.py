@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from privbench.dataset import Dataset
 from privbench.errors import BadData, BadSetting, UnknownName
-from privbench.victims.class_names import Columns, words
+from privbench.victims.class_names import Columns, plain, words
 
 KEY = "classes"
 """Setting of every data set: what its classes are to the model."""
@@ -137,14 +138,29 @@ def _complaint(
             f"knows {_count(head.classes, 'class', 'classes')}, {known}, but {lacks}"
         )
     return (
-        f"{what}. Say which it is: `--set 'dataset.{KEY}={_example(wrong)}'`, with a class's name "
-        f"or column for each, or name other pictures."
+        f"{what}. Say which it is: `--set 'dataset.{KEY}={_guess(wrong, head)}'`, with a class's "
+        "name or column for each, or name other pictures."
     )
 
 
 def _example(names: Sequence[str]) -> str:
     shown = ", ".join(f"{name}: {i}" for i, name in enumerate(names[:SHOWN]))
     return f"{{{shown}{', ...' if len(names) > SHOWN else ''}}}"
+
+
+def _guess(names: Sequence[str], head: Head) -> str:
+    """Show how to map names, to the nearest that the model knows: numbers would be followed."""
+    readable = {plain(word): word for one in head.names for word in _words(one)}
+    pairs = []
+    for name in names[:SHOWN]:
+        close = get_close_matches(plain(name), readable, n=1)
+        pairs.append(f"{name}: {readable[close[0]] if close else 'NAME'}")
+    return f"{{{', '.join(pairs)}{', ...' if len(names) > SHOWN else ''}}}"
+
+
+def _words(name: str) -> list[str]:
+    """Return a class's name, and its usual word where it is a WordNet id."""
+    return [name, words(name).removeprefix(f"{name} (").removesuffix(")")]
 
 
 def _said(title: str, names: Sequence[str], given: Any, head: Head) -> Placed | None:
