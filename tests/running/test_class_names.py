@@ -210,7 +210,7 @@ def test_an_ambiguous_name_is_refused() -> None:
     ]
 
 
-@pytest.mark.parametrize("classes", [1000, 1001, 11221, 11821, 21841, 21842, 21843])
+@pytest.mark.parametrize("classes", [1000, 1001, 11821, 21843])
 def test_wide_heads_know_imagenet(classes: int) -> None:
     known = imagenet_names(classes)
     assert len(known) == classes
