@@ -1,7 +1,7 @@
 """Classifier: any model that can be measured, be it a victim, one of timm's, or the user's own."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -34,6 +34,8 @@ class Classifier:
     """Classes among which the answer is chosen; None for all."""
     class_names: tuple[str, ...] = ()
     """By column; none where nothing tells them."""
+    view: Mapping[str, float | str] = field(default_factory=dict)
+    """Settings of a data set, crop and interpolation, that its published accuracy was measured with."""
 
     def logits(self, images: Images) -> Float[Tensor, "b classes"]:
         """Return logits, minus infinity for classes that are out of the question."""

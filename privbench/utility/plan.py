@@ -20,6 +20,7 @@ from privbench.utility.pictures import Gallery, choose
 from privbench.victims.class_names import class_names
 from privbench.victims.classifier import open_classifier, settings_of
 from privbench.victims.preset import parse_settings
+from privbench.victims.view import view_of
 
 SECTIONS = ("dataset", "eval", "model")
 OUTSIDE = 1000
@@ -93,13 +94,19 @@ def plan_passes(request: Request, device: torch.device) -> list[Pass]:
     return list(passes.values())
 
 
+def _own_view(data: type[Dataset], model: Classifier) -> dict[str, Any]:
+    """Return the settings that show pictures as the model's makers did, where they are not usual."""
+    known, usual = data.setting_names(), {"crop": data.usual_crop}
+    return {k: v for k, v in model.view.items() if k in known and usual.get(k) != v}
+
+
 def _open(
     name: str, settings: Mapping[str, Any], weights: str | None, device: torch.device
 ) -> Classifier:
     """Open a model and learn what its classes are called."""
     model = open_classifier(name, settings, weights, device)
     known = class_names(name, model.weights, weights, model.classes, model.network)
-    return replace(model, class_names=tuple(known))
+    return replace(model, class_names=tuple(known), view=view_of(name, model.weights))
 
 
 def _wanted(
@@ -140,6 +147,7 @@ class _Shelf:
         known = find(Dataset, name).setting_names()
         settings = {k: v for k, v in self.settings.items() if name == asked or k in known}
         given = settings.get(KEY)
+        settings = _own_view(find(Dataset, name), model) | settings
         settings |= source.settings if source else {}
         outside = source is not None and source.outside
         head = Head(model.part.label, classes, model.class_names, model.weights == "init")
