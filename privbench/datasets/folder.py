@@ -167,11 +167,13 @@ def listed(
         if path in labels:
             raise BadData(f"{where} '{file}' has a row already. Keep one of them.")
         try:
+            if names and not label:
+                raise ValueError
             labels[path] = names.index(label) if names else int(label)
         except ValueError:
             raise BadData(
-                f"{where} '{label}' is not a whole number. Write the class index of '{file}', "
-                "or call the column 'class' and write names."
+                f"{where} '{label}' is not a {'name' if names else 'whole number'}. Write the class "
+                f"of '{file}': a number in a column 'label', a name in a column 'class'."
             ) from None
         if not 0 <= labels[path] < classes:
             raise BadData(

@@ -95,7 +95,7 @@ def plan_passes(request: Request, device: torch.device) -> list[Pass]:
 
 
 def _own_view(data: type[Dataset], model: Classifier) -> dict[str, Any]:
-    """Return the settings that show pictures as the model's makers did, where they are not usual."""
+    """Return settings that show pictures as the model's makers did, where they are not usual."""
     known, usual = data.setting_names(), {"crop": data.usual_crop}
     return {k: v for k, v in model.view.items() if k in known and usual.get(k) != v}
 
