@@ -35,7 +35,7 @@ class Classifier:
     class_names: tuple[str, ...] = ()
     """By column; none where nothing tells them."""
     view: Mapping[str, float | str] = field(default_factory=dict)
-    """Settings of a data set, crop and interpolation, that its published accuracy was measured with."""
+    """Crop and interpolation that its accuracy was published with, as settings of a data set."""
 
     def logits(self, images: Images) -> Float[Tensor, "b classes"]:
         """Return logits, minus infinity for classes that are out of the question."""

@@ -134,7 +134,7 @@ class Natural(Released):
     interpolation: Interpolation = "bicubic"
     """How pictures are resized; it moves accuracy by tenths of a percent."""
     crop: Annotated[float, Field(gt=0.1, le=1)] | None = None
-    """Share of the resized short side that is kept; 0.875 unless the model has a crop of its own."""
+    """Share of the short side that is kept; 0.875 unless the model has a crop of its own."""
 
     def shown(self, index: int, side: int) -> Image.Image:
         """Resize the short side to 8/7 of what the victim takes and cut out the center."""

@@ -171,9 +171,10 @@ def listed(
                 raise ValueError
             labels[path] = names.index(label) if names else int(label)
         except ValueError:
+            kind = "name" if names else "whole number"
             raise BadData(
-                f"{where} '{label}' is not a {'name' if names else 'whole number'}. Write the class "
-                f"of '{file}': a number in a column 'label', a name in a column 'class'."
+                f"{where} '{label}' is not a {kind}. Write the class of '{file}': a number in a "
+                "column 'label', a name in a column 'class'."
             ) from None
         if not 0 <= labels[path] < classes:
             raise BadData(
@@ -196,7 +197,8 @@ def rows(table: Path) -> tuple[str, list[tuple[int, str, str]]]:
                 missing = "file" if "file" not in columns else "label"
                 raise BadData(
                     f"'{table}' has no column '{missing}'. Its first line must name the columns "
-                    "'file' and 'label' (or 'imagenet1k_index', or 'class' for names), separated by a comma."
+                    "'file' and 'label' (or 'imagenet1k_index'; 'class' for names), separated by "
+                    "a comma."
                 )
             found = [(reader.line_num, row["file"] or "", row[label] or "") for row in reader]
             return label, found
