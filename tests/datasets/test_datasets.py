@@ -165,6 +165,7 @@ def test_folder_is_labelled_by_table_or_subfolder_or_index(album: Path) -> None:
     assert data.load([0, 1, 2], 32, 2)[1].tolist() == [0, 1, 0], "files on several levels"
     for column in ("label", "imagenet1k_index"):
         (album / "labels.csv").write_text(TABLE.replace("label", column))
+        data = make(Dataset, "folder", {"root": album})
         assert data.load([0, 1, 2], 32, 5)[1].tolist() == [3, 4, 1]
     (album / "labels.csv").unlink()
     (album / "root.png").unlink()
