@@ -151,7 +151,7 @@ class _Shelf:
         settings |= source.settings if source else {}
         outside = source is not None and source.outside
         head = Head(model.part.label, classes, model.class_names, model.weights == "init")
-        key = (name, str(settings), model.side, classes, *model.class_names)
+        key = (name, str(settings), model.side, classes, head.drawn, *head.names)
         if key not in self.found:
             part, pictures = open_dataset(name, settings, root)
             if not outside and not pictures.labelled():
