@@ -67,14 +67,12 @@ def top1(folder: Path, call: Call, *more: str) -> tuple[float, str]:
     asked = ["eval", "--eval", "accuracy", "--dataset", "folder", "--out", out, *more]
     code, printed, complaint = call(*asked)
     assert code == 0, complaint
-    values = json.loads(next(out.rglob("*.json")).read_text())["values"]["top1"]
+    records = [json.loads(path.read_text()) for path in out.rglob("*.json")]
+    values = next(record["values"]["top1"] for record in records if "values" in record)
     return sum(values) / len(values), " ".join(printed.split())
 
 
-@pytest.mark.parametrize(
-    "folders",
-    [list(WNIDS), ["golden retriever", "Tench", "tabby_cat"], ["n02099601-x", "001.Tench"]],
-)
+@pytest.mark.parametrize("folders", [list(WNIDS), ["golden retriever", "001.Tench", "n02123045-x"]])
 def test_a_perfect_model_is_right_on_folders_of_imagenet(
     folders: list[str], tmp_path: Path, call: Call
 ) -> None:
