@@ -1,7 +1,7 @@
 """Classifier: any model that can be measured, be it a victim, one of timm's, or the user's own."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -35,6 +35,10 @@ class Classifier:
     """Classes among which the answer is chosen; None for all."""
     notes: tuple[str, ...] = ()
     """What a reader of its figures has to know."""
+    class_names: tuple[str, ...] = ()
+    """By column; none where nothing tells them."""
+    view: Mapping[str, float | str] = field(default_factory=dict)
+    """Crop and interpolation that its accuracy was published with, as settings of a data set."""
 
     def logits(self, images: Images) -> Float[Tensor, "b classes"]:
         """Return logits, minus infinity for classes that are out of the question.

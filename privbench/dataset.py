@@ -18,6 +18,10 @@ class Dataset(Component, ABC):
     """A numbered list of pictures."""
 
     shelf: ClassVar[str] = "datasets"
+    standard_order: ClassVar[bool] = False
+    """Whether everybody numbers its classes alike, so that a model's columns need no names."""
+    usual_crop: ClassVar[float] = 1.0
+    """Share of the short side that is kept where a setting `crop` is None."""
     root: Path | None = None
     """The user's folder (--data-root); what it may hold is the data set's own affair."""
 

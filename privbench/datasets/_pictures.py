@@ -2,31 +2,51 @@
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
 from privbench.errors import BadData, Unreadable
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".gif")
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "GIF")
+EXTENSIONS = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".gif", ".tif", ".tiff"),
+)
+"""Of files that are pictures; upper case counts, too."""
+UNREAD = (
+    *(".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl", ".jxr", ".tga", ".psd", ".xcf"),
+    *(".ico", ".icns", ".svg", ".eps", ".pcx", ".sgi", ".exr", ".hdr", ".pfm", ".dds", ".qoi"),
+    *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".dcm"),
+)
+"""Of pictures that are not read, so that a folder with some of them is refused, not thinned out."""
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "PPM", "GIF", "TIFF")
 """No format that starts another program."""
+NAMED = 3
+"""Files that a sentence names."""
 SMALLEST = 8
 """Pixels of the shorter side: half of a usual patch; set by reason."""
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 """Pillow's names of what 8-bit RGB can hold."""
 
 
-def open_rgb(source: Traversable, name: str) -> Image.Image:
+def open_rgb(source: Traversable, name: str, *, upright: bool = False) -> Image.Image:
     """Decode a whole picture (the first frame) and convert it to RGB; what shines through is white.
 
-    Like torchvision's ImageFolder it shows the pixels as stored: EXIF may turn nothing.
+    Upright turns it as its EXIF orientation says. Without it pixels are as stored, as torchvision's
+    ImageFolder shows them and as accuracies on released sets are published.
     """
     image = decode(source, name)
+    if upright:
+        with suppress(Exception):  # damaged EXIF data say nothing of the pixels
+            image = ImageOps.exif_transpose(image)
     if min(image.size) < SMALLEST:
         raise BadData(
             f"'{name}' is {image.width} x {image.height} px; sides under {SMALLEST} px are of no "
@@ -68,9 +88,30 @@ def square(image: Image.Image, side: int) -> Image.Image:
     return ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC)
 
 
+Interpolation = Literal["bicubic", "bilinear"]
+
+
+def cropped(image: Image.Image, side: int, crop: float, how: Interpolation) -> Image.Image:
+    """Resize the short side to side / crop and cut out the center, as timm does."""
+    steps = [Resize(int(side / crop), InterpolationMode(how)), CenterCrop(side)]
+    return Compose(steps)(image)
+
+
 def as_tensor(image: Image.Image) -> Float[Tensor, "3 h w"]:
     """Float32 in [0, 1] from 8-bit RGB."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
+
+
+def refuse_unread(top: Path, names: Sequence[str]) -> None:
+    """Refuse a folder with pictures that nobody would see; raises BadData."""
+    if unread := [name for name in names if name.lower().endswith(UNREAD)]:
+        more = ", ..." if len(unread) > NAMED else ""
+        one = len(unread) == 1
+        raise BadData(
+            f"'{top}' holds {len(unread)} {'picture' if one else 'pictures'} of a format that is "
+            f"not read: {', '.join(unread[:NAMED])}{more}. Convert {'it' if one else 'them'} to "
+            f"PNG, or take {'it' if one else 'them'} away."
+        )
 
 
 def check_indices(dataset: str, indices: Sequence[int], size: int) -> None:
@@ -79,5 +120,5 @@ def check_indices(dataset: str, indices: Sequence[int], size: int) -> None:
         if not 0 <= index < size:
             raise BadData(
                 f"{dataset} has {size} picture{'s' if size > 1 else ''}, numbered 0 to "
-                f"{size - 1}; {index} is not one of them."
+                f"{size - 1}; {index} is not one of them. Take all with `--images {size}`."
             )

@@ -49,6 +49,7 @@ class Small(Dataset):
 
     names: ClassVar[Sequence[str]]
     """The classes, by label."""
+    standard_order: ClassVar[bool] = True
     instead: ClassVar[str] = ""
     """What else to choose for another victim."""
 

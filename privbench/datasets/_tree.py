@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from privbench.dataset import Dataset
-from privbench.datasets._pictures import EXTENSIONS
+from privbench.datasets._pictures import EXTENSIONS, refuse_unread
 from privbench.errors import BadData, BadSetting
 
 SHOWN = 3
@@ -40,9 +40,11 @@ def folders(top: Path) -> list[str]:
 
 def pictures(top: Path) -> list[str]:
     """Return the names of pictures right inside a folder, hidden ones left out."""
+    entries = _entries(top)
+    refuse_unread(top, [entry.name for entry in entries])
     return sorted(
         entry.name
-        for entry in _entries(top)
+        for entry in entries
         if entry.name.lower().endswith(EXTENSIONS) and entry.is_file()
     )
 

@@ -4,18 +4,24 @@ from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Int
 from PIL import Image
+from pydantic import Field
 from torch import Tensor
-from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
 from privbench.dataset import Dataset
 from privbench.datasets import _tree as tree
 from privbench.datasets._classes import columns, wnids
-from privbench.datasets._pictures import as_tensor, check_indices, open_rgb
+from privbench.datasets._pictures import (
+    Interpolation,
+    as_tensor,
+    check_indices,
+    cropped,
+    open_rgb,
+)
 from privbench.errors import BadData
 from privbench.threat import Images
 
@@ -23,6 +29,7 @@ from privbench.threat import Images
 class Released(Dataset):
     """Pictures in class folders, each labelled with its class's number in a 1000-way head."""
 
+    standard_order: ClassVar[bool] = True
     title: ClassVar[str]
     within: ClassVar[tuple[str, ...]] = ()
     """Folders of the root that may hold the class folders."""
@@ -118,12 +125,18 @@ class Released(Dataset):
 
 
 class Natural(Released):
-    """Pictures of any size: short side to 256 px for a victim of 224 px, then a center crop."""
+    """Pictures of any size: short side to 256 px for a victim of 224 px, then a center crop.
 
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    Pixels are taken as stored: EXIF turns nothing, as in published accuracies.
+    """
+
+    usual_crop: ClassVar[float] = 0.875
+    interpolation: Interpolation = "bicubic"
     """How pictures are resized; it moves accuracy by tenths of a percent."""
+    crop: Annotated[float, Field(gt=0.1, le=1)] | None = None
+    """Share of the short side that is kept; 0.875 unless the model has a crop of its own."""
 
     def shown(self, index: int, side: int) -> Image.Image:
         """Resize the short side to 8/7 of what the victim takes and cut out the center."""
-        how = InterpolationMode(self.interpolation)
-        return Compose([Resize(256 * side // 224, how), CenterCrop(side)])(self.picture(index))
+        crop = self.usual_crop if self.crop is None else self.crop
+        return cropped(self.picture(index), side, crop, self.interpolation)

@@ -1,7 +1,7 @@
 """A suite becomes jobs: every name and setting is checked before anything runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from os.path import realpath
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,9 +18,11 @@ from privbench.records.case import Case
 from privbench.running.collection import collection
 from privbench.running.heeded import unheeded
 from privbench.running.jobs import Job, Recipe
+from privbench.running.labels import KEY, Head, Placed, place
 from privbench.running.suite import Entry, Suite, distribute
-from privbench.running.victims import Victims
+from privbench.running.victims import Victims, labelled_load
 from privbench.threat import ThreatModel
+from privbench.victims.class_names import class_names
 from privbench.victims.load import VARIANTS, Victim, known_settings
 from privbench.victims.preset import Preset, model_preset, own_label
 
@@ -64,6 +66,7 @@ class _Pictures:
     def __init__(self, suite: Suite, settings: Mapping[str, Any], victims: Victims) -> None:
         self.suite, self.settings, self.victims = suite, settings, victims
         self.opened: dict[str, Shelved[Dataset]] = {}
+        self.placed: dict[tuple[Any, ...], Part] = {}
         self.digests: dict[tuple[Any, ...], str] = {}
         self.collections: dict[str, str] = {}
 
@@ -79,11 +82,24 @@ class _Pictures:
             self.collections[name] = collection(self.dataset(name)[1])
         return self.collections[name]
 
-    def digest(self, name: str, chosen: tuple[int, ...], side: int, classes: int) -> str:
+    def part(self, name: str, victim: Victim, model: str) -> Part:
+        """Return a data set as records name it, with the victim's columns of its classes."""
+        vit = victim.model.vit
+        known = class_names(model, victim.weights, self.suite.weights, vit.classes, vit.backbone)
+        key = (name, vit.classes, *known)
+        if key not in self.placed:
+            part, made = self.dataset(name)
+            head = Head(own_label(model), vit.classes, known, victim.weights == "init")
+            placed, _ = place(part.label, made, self.settings.get(KEY), head)
+            self.placed[key] = with_columns(part, placed)
+        return self.placed[key]
+
+    def digest(self, part: Part, chosen: tuple[int, ...], side: int, classes: int) -> str:
         """Return the digest of a batch as a victim of this size is shown it."""
-        key = (name, chosen, side, classes)
+        key = (part.name, str(part.settings.get(KEY)), chosen, side, classes)
         if key not in self.digests:
-            self.digests[key] = fingerprint(*self.dataset(name)[1].load(chosen, side, classes))
+            made = self.dataset(part.name)[1]
+            self.digests[key] = fingerprint(*labelled_load(made, part, chosen, side, classes))
         return self.digests[key]
 
 
@@ -101,6 +117,7 @@ def _jobs(
     name = suite.dataset or preset.dataset
     model = model_part(recipe.model, recipe.settings, victim)
     control = control_of(preset, recipe.settings)
+    dataset = pictures.part(name, victim, recipe.model)
     refusals = {part.label: _refusal(one, part.name, threat, victim) for part, one in attacks}
     nested = {part.label: nested_versions(one) for part, one in attacks}
     for start in range(0, len(suite.indices), size):
@@ -113,9 +130,9 @@ def _jobs(
                 weights_sha256=victim.weights_sha256,
                 defense=recipe.defenses,
                 attack=part,
-                dataset=pictures.dataset(name)[0],
+                dataset=dataset,
                 images=chosen,
-                images_sha256=pictures.digest(name, chosen, vit.side, vit.classes),
+                images_sha256=pictures.digest(dataset, chosen, vit.side, vit.classes),
                 threat=threat_facts(threat),
                 seed=suite.seed,
                 nested=nested[part.label],
@@ -216,16 +233,22 @@ def _threat(suite: Suite, settings: Mapping[str, Any]) -> ThreatModel:
 
 
 def open_dataset(name: str, settings: Mapping[str, Any], root: Path | None) -> Shelved[Dataset]:
-    """Return a data set and how records name it."""
-    given = dict(settings)
+    """Return a data set and how records name it; what its classes are is the harness's affair."""
+    given = {key: value for key, value in settings.items() if key != KEY}
     if root is not None:
         given["root"] = root
     made = make(Dataset, name, given)
     # A folder's place is the user's own affair: records know its name and its content's hash.
-    inside = {key: value for key, value in made.settings().items() if key != "root"}
+    inside = {k: v for k, v in made.settings().items() if k != "root" and v is not None}
     changed = {key: value for key, value in made.changed().items() if key != "root"}
+    changed |= {KEY: settings[KEY]} if KEY in settings else {}
     at = f"@{Path(realpath(made.root)).name}" if made.root is not None else ""
     return Part(name, label(name + at, changed), type(made).version, inside), made
+
+
+def with_columns(part: Part, placed: Placed | None) -> Part:
+    """Return how records name a data set whose classes were found among a model's."""
+    return part if placed is None else replace(part, settings={**part.settings, KEY: dict(placed)})
 
 
 def model_part(name: str, changed: Mapping[str, Any], victim: Victim) -> Part:

@@ -62,7 +62,9 @@ def _again(
     side = answers.images.shape[-1]
     root = _root(case.dataset.label, data_root)
     dataset = victims.dataset(case.dataset, root)
-    truth, _ = load_pictures(dataset, case.images, case.images_sha256, side, answers.classes)
+    truth, _ = load_pictures(
+        dataset, case.dataset, case.images, case.images_sha256, side, answers.classes
+    )
     truth = truth.to(victims.device)
 
     def tensor(pictures: np.ndarray) -> Tensor:

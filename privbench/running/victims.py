@@ -16,6 +16,7 @@ from privbench.defense import Defense
 from privbench.errors import BadData
 from privbench.observation import PublicModel
 from privbench.running.jobs import Job, Recipe
+from privbench.running.labels import KEY, mapped, own_classes
 from privbench.stack import Stack
 from privbench.threat import Images
 from privbench.victims.load import Victim, load
@@ -66,6 +67,7 @@ class Victims:
         case = job.case
         return load_pictures(
             self.dataset(case.dataset, job.data_root),
+            case.dataset,
             case.images,
             case.images_sha256,
             side,
@@ -78,7 +80,8 @@ class Victims:
         with self._lock:
             if key not in self._opened:
                 given = {} if root is None else {"root": root}
-                self._opened[key] = make(Dataset, part.name, {**part.settings, **given})
+                settings = {k: v for k, v in part.settings.items() if k != KEY}
+                self._opened[key] = make(Dataset, part.name, {**settings, **given})
             return self._opened[key]
 
     def _make_room(self) -> None:
@@ -90,16 +93,25 @@ class Victims:
 
 
 def load_pictures(
-    dataset: Dataset, numbers: tuple[int, ...], sha256: str, side: int, classes: int
+    dataset: Dataset, part: Part, numbers: tuple[int, ...], sha256: str, side: int, classes: int
 ) -> Batch:
     """Return pictures and labels; raises BadData unless they have the digest of the record."""
-    images, labels = dataset.load(numbers, side, classes)
+    images, labels = labelled_load(dataset, part, numbers, side, classes)
     if fingerprint(images, labels) != sha256:
         raise BadData(
             f"Pictures {', '.join(map(str, numbers))} are not those that the record is about. "
             "Name their folder with --data-root, or run the case again."
         )
     return images, labels
+
+
+def labelled_load(
+    dataset: Dataset, part: Part, numbers: tuple[int, ...], side: int, classes: int
+) -> Batch:
+    """Return pictures and the columns of a model's head that their labels are."""
+    placed = part.settings.get(KEY)
+    images, labels = dataset.load(numbers, side, own_classes(dataset, placed, classes))
+    return images, torch.tensor(mapped(dataset, labels.tolist(), placed))
 
 
 def _weights(name: str | None) -> list[object]:

@@ -27,6 +27,7 @@ from privbench.training.origin import start_from
 from privbench.training.recipe import Recipe
 from privbench.training.split import SMALL, Split, read_split
 from privbench.victims import facts
+from privbench.victims.class_names import KEY
 from privbench.victims.load import Victim, load
 from privbench.victims.preset import model_preset, own_label, parse_settings
 
@@ -187,6 +188,7 @@ def finish(training: Training, report: Report, command: str = "") -> Path:
     n = len(training.test)
     card: dict[str, Any] = {
         **training.identity,
+        KEY: training.train.pictures.class_names(),
         "command": command,
         "accuracy": accuracy,
         "accuracy interval (Wilson, 95 %)": share_interval(round(accuracy * n), n)[1:],

@@ -14,6 +14,7 @@ from privbench.component import Part
 from privbench.dataset import Dataset
 from privbench.errors import BadSetting, Unreadable
 from privbench.running.collection import content_digests
+from privbench.running.labels import Placed, mapped, own_classes
 from privbench.running.tolerance import left_out, refuse_many
 from privbench.seeds import generator
 from privbench.threat import Images
@@ -45,6 +46,10 @@ class Gallery:
     chosen: Sequence[int]
     keep: bool = False
     """Whether small pictures stay in memory, since several passes show them."""
+    placed: Placed | None = None
+    """Columns of the model's head by class; None where labels are columns."""
+    note: str = ""
+    """What a reader of the figures has to know of the labels."""
     unreadable: dict[int, str] = field(default_factory=dict)
     """What is wrong with a picture, by its number."""
     report: Report = silent
@@ -74,7 +79,13 @@ class Gallery:
     @cached_property
     def labels(self) -> Int[Tensor, " n"]:
         """Return the label of every picture of the data set, chosen or not."""
-        return torch.tensor(self.pictures.labels(self.classes))
+        asked = own_classes(self.pictures, self.placed, self.classes)
+        return torch.tensor(mapped(self.pictures, self.pictures.labels(asked), self.placed))
+
+    def columns(self) -> list[int] | None:
+        """Return the columns among which the model's answer is chosen; None for all of them."""
+        own = self.pictures.columns()
+        return own if own is None else mapped(self.pictures, own, self.placed)
 
     @cached_property
     def sha256(self) -> str:
@@ -102,7 +113,8 @@ class Gallery:
     def _read(self, numbers: Sequence[int]) -> list[tuple[int, Tensor]]:
         """Read a few pictures as 8-bit numbers; one by one where one of them is unreadable."""
         try:
-            images, _ = self.pictures.load(numbers, self.side, self.classes)
+            asked = own_classes(self.pictures, self.placed, self.classes)
+            images, _ = self.pictures.load(numbers, self.side, asked)
         except Unreadable as error:
             if len(numbers) > 1:
                 return [found for number in numbers for found in self._read([number])]

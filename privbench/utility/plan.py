@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,8 +17,10 @@ from privbench.running.plan import part_of
 from privbench.running.suite import distribute
 from privbench.utility.pictures import Gallery, Report, silent
 from privbench.utility.shelf import Request, Shelf
+from privbench.victims.class_names import class_names
 from privbench.victims.classifier import open_classifier, settings_of
 from privbench.victims.preset import parse_settings
+from privbench.victims.view import view_of
 
 SECTIONS = ("dataset", "eval", "model")
 
@@ -47,7 +49,7 @@ def plan_passes(request: Request, device: torch.device, report: Report = silent)
     """Return the passes in running order, each with its cases."""
     settings = parse_settings(request.assignments, SECTIONS)
     changes = distribute("model", settings["model"], {n: settings_of(n) for n in request.models})
-    opened = [open_classifier(n, changes[n], request.weights, device) for n in request.models]
+    opened = [_open(n, changes[n], request.weights, device) for n in request.models]
     shelf = Shelf(request, settings["dataset"], report)
     passes: dict[tuple[Any, ...], Pass] = {}
     pairs: list[tuple[str, Pass, Classifier]] = []
@@ -78,9 +80,18 @@ def plan_passes(request: Request, device: torch.device, report: Report = silent)
             "--seed changes nothing here: none of these evaluations draws at random. Leave it out."
         )
     for name, one, model in pairs:  # only now are pictures read
-        fitting = model.restricted(one.gallery.pictures.columns())
+        fitting = model.restricted(one.gallery.columns())
         one.cases.append((_case(request, name, one, model), fitting))
     return list(passes.values())
+
+
+def _open(
+    name: str, settings: Mapping[str, Any], weights: str | None, device: torch.device
+) -> Classifier:
+    """Open a model and learn what its classes are called."""
+    model = open_classifier(name, settings, weights, device)
+    known = class_names(name, model.weights, weights, model.classes, model.network)
+    return replace(model, class_names=tuple(known), view=view_of(name, model.weights))
 
 
 def _refuse_asked(request: Request, name: str, model: Classifier) -> None:

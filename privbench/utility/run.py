@@ -126,7 +126,7 @@ def _measure(one: Pass, device: torch.device, report: Report) -> list[UtilityRec
                     column[first + place] = value
         report(one.title, min(first + BATCH, total), total)
     seconds = (time.perf_counter() - start) / len(one.cases)
-    warnings = (one.gallery.complaint(),) if one.gallery.unreadable else ()
+    warnings = tuple(text for text in (one.gallery.complaint(), one.gallery.note) if text)
     return [
         UtilityRecord(
             case,

@@ -10,7 +10,8 @@ from privbench.component import find
 from privbench.dataset import Dataset
 from privbench.errors import BadData, BadSetting, UnknownName
 from privbench.evaluation import Evaluation, Source
-from privbench.running.plan import open_dataset
+from privbench.running.labels import KEY, Head, place
+from privbench.running.plan import open_dataset, with_columns
 from privbench.utility.pictures import Gallery, Report, choose
 
 OUTSIDE = 1000
@@ -44,7 +45,7 @@ class Shelf:
     request: Request
     settings: Mapping[str, Any]
     report: Report
-    found: dict[tuple[str, str, int, int], Gallery] = field(default_factory=dict)
+    found: dict[tuple[Any, ...], Gallery] = field(default_factory=dict)
     used: set[Path | None] = field(default_factory=set)
     """Folders that some pass reads."""
 
@@ -71,7 +72,7 @@ class Shelf:
                 f"{' and '.join(idle)} would change nothing: these evaluations bring pictures of "
                 f"{' and '.join(sorted(opened))}. Leave it out, or add --eval accuracy."
             )
-        known = {key for name in opened for key in find(Dataset, name).setting_names()}
+        known = {KEY} | {k for name in opened for k in find(Dataset, name).setting_names()}
         UnknownName.refuse(f"setting of {' and '.join(sorted(opened))}", self.settings, known)
 
     def _settings_of(self, name: str) -> dict[str, Any]:
@@ -90,22 +91,45 @@ class Shelf:
             option = f"--{name.replace('_', '-')}"
             raise BadSetting(f"{asks} needs pictures of {name}. Add {option} PATH.")
         classes = OUTSIDE if source and source.outside else model.classes
-        settings = {**self._settings_of(name), **(source.settings if source else {})}
+        settings = self._settings_of(name)
+        given = settings.get(KEY)
+        settings = _own_view(find(Dataset, name), model) | settings
+        settings |= source.settings if source else {}
+        outside = source is not None and source.outside
+        head = Head(model.part.label, classes, model.class_names, model.weights == "init")
         self.used.add(root)
-        key = (name, str(settings), model.side, classes)
+        key = (name, str(settings), model.side, classes, head.drawn, *head.names)
         if key not in self.found:
             part, pictures = open_dataset(name, settings, root)
-            if not (source and source.outside) and not pictures.labelled():
+            if not outside and not pictures.labelled():
                 raise BadData(
                     f"{name} has no classes, so no answer is right or wrong. Choose --dataset "
                     "cifar10, or a folder with class folders or a labels.csv."
                 )
+            placed, note = None, ""
+            if not outside:
+                placed, note = place(part.label, pictures, given, head, strict=True)
+                part = with_columns(part, placed)
             count, wished = len(pictures), self.request.images
             if source and wished is not None:
                 wished = min(wished, count)
             chosen = choose(count, wished)
             keep = source is None
             self.found[key] = Gallery(
-                part, pictures, model.side, classes, chosen, keep, report=self.report
+                part,
+                pictures,
+                model.side,
+                classes,
+                chosen,
+                keep,
+                placed,
+                note,
+                report=self.report,
             )
         return self.found[key]
+
+
+def _own_view(data: type[Dataset], model: Classifier) -> dict[str, Any]:
+    """Return settings that show pictures as the model's makers did, where they are not usual."""
+    known, usual = data.setting_names(), {"crop": data.usual_crop}
+    return {k: v for k, v in model.view.items() if k in known and usual.get(k) != v}

@@ -101,6 +101,7 @@ def test_the_card_travels_with_the_weights_and_run_takes_them(root, tmp_path):
     path = finish(start(root, tmp_path), quiet)
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["model"] == "vit_mjp"
+    assert card["classes"][:2] == ["class0", "class1"]
     assert card["recipe"]["epochs"] == 4
     assert card["seed"] == 0
     assert 0 <= card["accuracy"] <= 1
