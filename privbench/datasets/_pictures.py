@@ -17,8 +17,8 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resiz
 from privbench.errors import BadData, Unreadable
 
 EXTENSIONS = (
-    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".gif", ".tif", ".tiff"),
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp"),
+    *(".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".gif", ".tif", ".tiff"),
 )
 """Of files that are pictures; upper case counts, too."""
 UNREAD = (
@@ -27,6 +27,11 @@ UNREAD = (
     *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".dcm"),
 )
 """Of pictures that are not read, so that a folder with some of them is refused, not thinned out."""
+BEGINNINGS = (
+    *(b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a"),
+    *(b"II*\0", b"MM\0*"),
+)
+"""Of pictures, whatever their files are called."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "PPM", "GIF", "TIFF")
 """No format that starts another program."""
 NAMED = 3
@@ -44,6 +49,11 @@ def open_rgb(source: Traversable, name: str, *, upright: bool = False) -> Image.
     ImageFolder shows them and as accuracies on released sets are published.
     """
     image = decode(source, name)
+    if _torn(image):
+        raise BadData(
+            f"'{name}' is an uncompressed TIFF of one plane per color and more than 8 bits, which "
+            "Pillow decodes wrongly. Convert it to 8-bit RGB first."
+        )
     if upright:
         with suppress(Exception):  # damaged EXIF data say nothing of the pixels
             image = ImageOps.exif_transpose(image)
@@ -83,6 +93,13 @@ def decode(source: Traversable, name: str) -> Image.Image:
         ) from None
 
 
+def _torn(image: Image.Image) -> bool:
+    """Say whether it is a kind of TIFF whose pixels Pillow 13 mixes up without a word."""
+    tags = getattr(image, "tag_v2", {})
+    compression, planes, bits = (tags.get(tag, 1) for tag in (259, 284, 258))
+    return bool(compression == 1 and planes == 2 and np.max(bits) > 8)
+
+
 def square(image: Image.Image, side: int) -> Image.Image:
     """Resize the short side to `side` (bicubic, antialiased) and cut out the center."""
     return ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC)
@@ -104,14 +121,29 @@ def as_tensor(image: Image.Image) -> Float[Tensor, "3 h w"]:
 
 def refuse_unread(top: Path, names: Sequence[str]) -> None:
     """Refuse a folder with pictures that nobody would see; raises BadData."""
-    if unread := [name for name in names if name.lower().endswith(UNREAD)]:
-        more = ", ..." if len(unread) > NAMED else ""
-        one = len(unread) == 1
-        raise BadData(
-            f"'{top}' holds {len(unread)} {'picture' if one else 'pictures'} of a format that is "
-            f"not read: {', '.join(unread[:NAMED])}{more}. Convert {'it' if one else 'them'} to "
-            f"PNG, or take {'it' if one else 'them'} away."
-        )
+    others = [name for name in names if not name.lower().endswith(EXTENSIONS)]
+    unread = [name for name in others if name.lower().endswith(UNREAD)]
+    if unread:
+        what, remedy = "of a format that is not read", "Convert {} to PNG, or take {} away."
+    elif unread := [name for name in others if _begins_as_picture(top / name)]:
+        what = "without a picture's suffix"
+        remedy = "Give {} a suffix such as .png or .jpg, or take {} away."
+    else:
+        return
+    one, more = len(unread) == 1, ", ..." if len(unread) > NAMED else ""
+    raise BadData(
+        f"'{top}' holds {len(unread)} {'picture' if one else 'pictures'} {what}: "
+        f"{', '.join(unread[:NAMED])}{more}. {remedy.replace('{}', 'it' if one else 'them')}"
+    )
+
+
+def _begins_as_picture(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+    except OSError:  # a folder, or nothing that may be read
+        return False
+    return start.startswith(BEGINNINGS) or (start[:4], start[8:]) == (b"RIFF", b"WEBP")
 
 
 def check_indices(dataset: str, indices: Sequence[int], size: int) -> None:

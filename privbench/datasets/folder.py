@@ -1,6 +1,7 @@
 """The user's own pictures, from a folder."""
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -67,8 +68,11 @@ class Folder(Dataset):
         refuse_unread(self.root, [str(path) for path in sorted(there)])
         found = [path for path in there if path.suffix.lower() in EXTENSIONS]
         if not found:
+            kinds = Counter(path.suffix.lower() or "without suffix" for path in there)
+            has = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(3))
+            but = f" but files {has}" if has else ""
             raise BadData(
-                f"'{self.root}' holds no pictures ({' '.join(EXTENSIONS)}). "
+                f"'{self.root}' holds no pictures ({' '.join(EXTENSIONS)}){but}. "
                 "Name another folder with --data-root PATH."
             )
         return [PurePosixPath(path) for path in sorted(found, key=lambda path: path.parts)]
