@@ -79,5 +79,5 @@ def check_indices(dataset: str, indices: Sequence[int], size: int) -> None:
         if not 0 <= index < size:
             raise BadData(
                 f"{dataset} has {size} picture{'s' if size > 1 else ''}, numbered 0 to "
-                f"{size - 1}; {index} is not one of them."
+                f"{size - 1}; {index} is not one of them. Take all with `--images {size}`."
             )

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import ClassVar, Literal
 
 import torch
@@ -114,6 +115,11 @@ class Released(Dataset):
         for part in ("a", "o", "r"):
             if found == {wnids()[column] for column in columns(part)}:
                 return f"These are the classes of imagenet_{part}: name it there."
+        if found and found < set(wnids()):
+            return (
+                "A part of the classes is measured with "
+                f"`--dataset folder --data-root {quote(str(self.top))}`."
+            )
         return f"Unpack it anew, or name another folder with {tree.options(self)}."
 
 
