@@ -4,7 +4,6 @@ from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from shlex import quote
 from typing import ClassVar, Literal
 
 import torch
@@ -116,10 +115,8 @@ class Released(Dataset):
             if found == {wnids()[column] for column in columns(part)}:
                 return f"These are the classes of imagenet_{part}: name it there."
         if found and found < set(wnids()):
-            return (
-                "A part of the classes is measured with "
-                f"`--dataset folder --data-root {quote(str(self.top))}`."
-            )
+            folder = f"--dataset folder --data-root '{self.top}'"
+            return f"A part of the classes is measured with `{folder}`."
         return f"Unpack it anew, or name another folder with {tree.options(self)}."
 
 

@@ -85,11 +85,10 @@ STOPS = [
         gaps={"PATH.": "TMP/classes"},
     ),
     Stop(
-        "`--dataset folder --data-root {}`",
+        "--dataset folder --data-root '{}'",
         "run --attack mean --model vit_vanilla --set model.depth=1 --images 1 --dataset imagenet "
         "--data-root TMP/part",
         advice=r"--dataset folder --data-root [^\s`]+",
-        drop="",
     ),
     # weights
     Stop("There is no weights file", f"{MEAN} --weights ini", r"--weights init"),
