@@ -121,6 +121,9 @@ class Released(Dataset):
         for part in ("a", "o", "r"):
             if found == {wnids()[column] for column in columns(part)}:
                 return f"These are the classes of imagenet_{part}: name it there."
+        if found and found < set(wnids()):
+            folder = f"--dataset folder --data-root '{self.top}'"
+            return f"A part of the classes is measured with `{folder}`."
         return f"Unpack it anew, or name another folder with {tree.options(self)}."
 
 

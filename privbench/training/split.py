@@ -22,6 +22,8 @@ from privbench.threat import Images
 
 SMALL = 64
 """Side in pixels up to which a split is kept in memory."""
+OTHERS = {"test": ("val", "valid", "validation")}
+"""What else a split's folder is called."""
 CHUNK = 32
 """Pictures that a thread reads in one go."""
 
@@ -123,13 +125,26 @@ def read_split(
     side: int,
     classes: int,
 ) -> Split:
-    """Open a split; a data set without splits of its own has folders train and test."""
+    """Open a split; a data set without splits of its own has folders train and test, or val."""
     given: dict[str, Any] = dict(settings)
     if "split" in find(Dataset, name).setting_names():
         given |= {"split": split, "root": root}
     elif root is not None:
-        given["root"] = root / split
+        given["root"] = _folder_of(root, split)
     pictures = make(Dataset, name, given)
     if not len(pictures):
         raise BadData(f"{name} has no {split} pictures. Name another --data-root.")
     return Split(pictures, side, classes)
+
+
+def _folder_of(root: Path, split: str) -> Path:
+    """Return the folder of a split; test pictures often lie in one that is called val."""
+    names = [split, *OTHERS.get(split, ())]
+    if found := next((root / name for name in names if (root / name).is_dir()), None):
+        return found
+    if not root.is_dir():
+        raise BadData(f"'{root}' is not a folder. Name one with --data-root PATH.")
+    raise BadData(
+        f"'{root}' holds no folder {' or '.join(names)}; training takes pictures from train and "
+        "tests with those of test or val. Name the folder above them with --data-root PATH."
+    )

@@ -1,6 +1,6 @@
 """What stops at pictures, weights and models."""
 
-from tests.advice.stop import EVAL, MEAN, Stop
+from tests.advice.stop import EVAL, MEAN, TRAIN, Stop
 
 STOPS = [
     # data
@@ -67,6 +67,29 @@ STOPS = [
         advice=r"--dataset folder",
     ),
     Stop("--dataset photos or folder", f"{MEAN} --set model.img_size=64", r"--dataset photos"),
+    Stop(
+        "is not one of them. Take all with",
+        "run --attack mean --model vit_vanilla --set model.depth=1 "
+        "--dataset folder --data-root TMP/large",
+        advice=r"--images \d+",
+    ),
+    Stop(
+        "tests with those of test or val. Name the folder above them",
+        f"{TRAIN.replace('TMP/classes', 'TMP/classes/train')}",
+        advice=r"--data-root PATH",
+        gaps={"PATH": "TMP/classes"},
+    ),
+    Stop(
+        "' is not a folder. Name one with --data-root PATH",
+        f"{TRAIN.replace('TMP/classes', 'TMP/nowhere')}",
+        gaps={"PATH.": "TMP/classes"},
+    ),
+    Stop(
+        "--dataset folder --data-root '{}'",
+        "run --attack mean --model vit_vanilla --set model.depth=1 --images 1 --dataset imagenet "
+        "--data-root TMP/part",
+        advice=r"--dataset folder --data-root [^\s`]+",
+    ),
     # weights
     Stop("There is no weights file", f"{MEAN} --weights ini", r"--weights init"),
     Stop(

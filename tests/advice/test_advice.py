@@ -63,6 +63,8 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture(folder / "ten" / name / "0.png")
         picture(folder / "cifar" / name / "0.png")
         picture(folder / "cifar" / name / "1.png")
+    for wnid in ("n01440764", "n02102040"):
+        picture(folder / "part" / wnid / "0.png")
     for number in range(4):
         picture(folder / "flat" / f"{number}.png")
     picture(folder / "large" / "0.png", 40)

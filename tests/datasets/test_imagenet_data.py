@@ -173,6 +173,16 @@ def test_folders_mixed_up_are_told_apart(tmp_path: Path) -> None:
         len(at("imagenet", tmp_path / "nowhere"))
 
 
+@pytest.mark.parametrize("level", [".", "val"])
+def test_a_part_of_the_classes_is_sent_to_folder(tmp_path: Path, level: str) -> None:
+    for wnid in wnids()[3:13]:
+        picture(tmp_path / level / wnid / "one.JPEG")
+    with pytest.raises(BadData, match=r"is measured with `--dataset folder") as refusal:
+        len(at("imagenet", tmp_path))
+    root = str(refusal.value).split("--data-root '")[1].rstrip("'`.")
+    assert at("folder", Path(root)).class_names() == wnids()[3:13]
+
+
 def test_a_head_of_another_size_is_refused(validation: Path) -> None:
     with pytest.raises(BadData, match="1000 classes of ImageNet-1k, this victim knows 10"):
         at("imagenet", validation).load([0], 224, 10)
