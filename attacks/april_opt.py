@@ -27,6 +27,7 @@ class AprilOptimization(Matching):
     """Squared gradient distance, with the position gradient compared by direction."""
 
     paper: ClassVar[str] = "after arXiv:2112.14087"
+    version: ClassVar[int] = 2
     steps: Annotated[int, Field(ge=1)] = 462
     """Gradient evaluations of each restart."""
     lr: Annotated[float, Field(gt=0)] = 0.1

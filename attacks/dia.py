@@ -47,7 +47,7 @@ class DropoutInversion(Attack):
     """Gradient matching over pixels and dropout masks together."""
 
     paper: ClassVar[str] = "after arXiv:2208.06163"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     steps: Annotated[int, Field(ge=2)] = 462
     """Gradient evaluations, which are steps and trials of L-BFGS."""
     mask_weight: Annotated[float, Field(ge=0)] = 1e-2

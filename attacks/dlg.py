@@ -24,7 +24,7 @@ class DeepLeakage(Matching):
     """Squared gradient distance by L-BFGS over pixels and soft labels together."""
 
     paper: ClassVar[str] = "after arXiv:1906.08935"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     steps: Annotated[int, Field(ge=1)] = 462
     """Gradient evaluations of each restart; the authors' code takes 300 times 20."""
     restarts: Annotated[int, Field(ge=1)] = 1

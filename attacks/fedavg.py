@@ -30,6 +30,7 @@ class FederatedAveraging(Matching):
     """Gradient matching through all local steps of the client."""
 
     paper: ClassVar[str] = "after arXiv:2206.12395"
+    version: ClassVar[int] = 2
     batches: ClassVar[bool] = False
     steps: Annotated[int, Field(ge=1)] = 462
     """Steps and trials of L-BFGS; each costs as many gradients as the client took steps."""

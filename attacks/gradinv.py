@@ -24,7 +24,7 @@ class InvertingGradients(Matching):
     """Gradient matching over pixels, token by token, by L-BFGS from a gray picture."""
 
     paper: ClassVar[str] = "after arXiv:2003.14053"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     steps: Annotated[int, Field(ge=1)] = 462
     """Gradient evaluations of each restart, which are steps and trials of L-BFGS."""
     restarts: Annotated[int, Field(ge=1)] = 1

@@ -37,6 +37,7 @@ class GradInversion(Matching):
     """Squared gradient distance, BatchNorm statistics, smoothness, and seeds that agree."""
 
     paper: ClassVar[str] = "after arXiv:2104.07586"
+    version: ClassVar[int] = 2
     steps: Annotated[int, Field(ge=1)] = 231
     """Gradient evaluations of each seed; the paper takes 20,000."""
     seeds: Annotated[int, Field(ge=1)] = 2

@@ -50,6 +50,7 @@ class GradViT(Matching):
     """Gradient distance, with a patch prior, and an image prior in the second half."""
 
     paper: ClassVar[str] = "after arXiv:2203.11894"
+    version: ClassVar[int] = 2
     steps: Annotated[int, Field(ge=1)] = 462
     """Gradient evaluations of each restart."""
     restarts: Annotated[int, Field(ge=1)] = 1

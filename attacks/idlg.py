@@ -27,6 +27,7 @@ class ImprovedDeepLeakage(Matching):
     """Squared gradient distance by L-BFGS over pixels, for the label that the head gives away."""
 
     paper: ClassVar[str] = "after arXiv:2001.02610"
+    version: ClassVar[int] = 2
     steps: Annotated[int, Field(ge=1)] = 462
     """Gradient evaluations of each restart."""
     restarts: Annotated[int, Field(ge=1)] = 1

@@ -22,6 +22,7 @@ class RestrictedMatching(Attack):
     """Gradient matching inside the exact ambiguity of masked patches, by L-BFGS."""
 
     paper: ClassVar[str] = "privbench"
+    version: ClassVar[int] = 2
     roles: ClassVar[frozenset[Role]] = frozenset({Role.STEM})
     steps: Annotated[int, Field(ge=1)] = 440
     """Iterations of L-BFGS; about one gradient evaluation each."""

@@ -27,6 +27,7 @@ class TAG(Matching):
     """Squared and absolute gradient distance, the tensors nearest to the pixels first."""
 
     paper: ClassVar[str] = "after arXiv:2103.06819"
+    version: ClassVar[int] = 2
     steps: Annotated[int, Field(ge=1)] = 462
     """Gradient evaluations of each restart; `breaching` takes 1000 for text."""
     lr: Annotated[float, Field(gt=0)] = 0.05
