@@ -93,8 +93,9 @@ def test_an_answer_is_the_same_at_sizes_whose_squares_float32_does_not_hold(name
 @pytest.mark.parametrize("by", ["update", "tensor"])
 def test_distances_know_no_size_of_either_gradient(by, pictures):
     seen, _ = observed(pictures, ("clip", {"of": by}))
-    found, factors = some_gradient(seen), apart(seen) if by == "tensor" else 1e-9
-    larger = {n: t * (factors if by == "update" else factors[n]) for n, t in found.items()}
+    found = some_gradient(seen)
+    factors = apart(seen) if by == "tensor" else dict.fromkeys(found, 1e-9)
+    larger = {name: tensor * factors[name] for name, tensor in found.items()}
     wanted = values(seen, found)
     assert min(wanted) > 1e-3
     assert values(multiplied(seen, factors), found) == pytest.approx(wanted, rel=1e-3)
