@@ -116,6 +116,7 @@ def compare_all(
 
     The shared gradient gets norm one, or each tensor does: papers take it in the loss's units.
     """
+    shared = _measured(seen, shared)
     by_tensor, norms = seen.model.defense.by_tensor, sizes(shared)
     whole = torch.linalg.vector_norm(torch.stack(list(norms.values())))
     facts = {name: t / (norms[name] if by_tensor else whole) for name, t in shared.items()}
@@ -142,6 +143,7 @@ def by_token(
     and what else is named as whole tensors, by their mean, and by its own what counts beside them.
     Where the position gradient is withheld or zero, the patch embedding or everything.
     """
+    shared = _measured(seen, shared)
     prefix, by_tensor = seen.model.vit.prefix, seen.model.defense.by_tensor
     near = [name for name in dict.fromkeys((ViT.PROJECTION, *also)) if name in shared]
     rows = shared[ViT.POSITIONS][0, prefix:] if ViT.POSITIONS in shared else None
@@ -176,8 +178,14 @@ def by_token(
     return _of_measured(seen, Comparison(names, facts, distance))
 
 
+def _measured(seen: Observation, shared: Gradient) -> Gradient:
+    """Shared tensors, zero where the defense made the entry: noise may have been added to it."""
+    kept = seen.model.defense.measured(seen.update.tensors)
+    return {n: t * kept[n] if n in kept else t for n, t in shared.items()}
+
+
 def _of_measured(seen: Observation, asked: Comparison) -> Comparison:
-    """Leave out what the defense made: found entries are zero where the shared ones are."""
+    """Leave out of found gradients what `_measured` leaves out of the shared one."""
     kept = seen.model.defense.measured(seen.update.tensors)
     masks = {f"{name} kept": kept[name] for name in asked.names if name in kept}
     if not masks:
