@@ -4,16 +4,21 @@ from tests.advice.stop import EVAL, MEAN, TRAIN, Stop
 
 STOPS = [
     # data
-    Stop("folder needs --data-root PATH", f"{MEAN} --dataset folder", gaps={"PATH": "TMP/classes"}),
+    Stop("folder needs --data-root PATH", f"{MEAN} --dataset folder", gaps={"PATH": "TMP/classes/train"}),
     Stop(
         "' is not a folder. Name one with --data-root PATH",
         f"{MEAN} --dataset folder --data-root TMP/nowhere",
-        gaps={"PATH.": "TMP/classes"},
+        gaps={"PATH.": "TMP/classes/train"},
     ),
     Stop(
-        "holds no pictures ({}). Name another",
+        "holds no pictures ({}){}. Name another",
         f"{MEAN} --dataset folder --data-root TMP/texts",
-        gaps={"PATH.": "TMP/classes"},
+        gaps={"PATH.": "TMP/classes/train"},
+    ),
+    Stop(
+        "holds {}, each with class folders. Name one of them",
+        f"{MEAN} --dataset folder --data-root TMP/classes",
+        advice=r"--data-root [^\s`,]+",
     ),
     Stop(
         "photos comes with scikit-image",
@@ -22,7 +27,7 @@ STOPS = [
     ),
     Stop(
         "photos comes with scikit-image",
-        f"{MEAN} --dataset photos --data-root TMP/classes",
+        f"{MEAN} --dataset photos --data-root TMP/classes/train",
         advice=r"--dataset folder",
     ),
     Stop(

@@ -182,8 +182,8 @@ def test_a_client_with_other_weights_is_noticed(victim, shared):
 
 def test_malicious_servers_have_rows_of_their_own(tmp_path):
     store = Store(tmp_path)
-    for server in ("honest", "malicious"):
-        options = {"attack": "pe_ls", "model": "vit_vanilla", "weights": "init", "images": 1}
+    for server, attack in (("honest", "pe_ls"), ("malicious", "imprint")):
+        options = {"attack": attack, "model": "vit_vanilla", "weights": "init", "images": 1}
         settings = [f"threat.server={server}", "model.depth=2"]
         run(
             plan(Suite.build(options | {"set": settings}, None), CPU),
