@@ -16,7 +16,7 @@ from privbench.attack import Attack, Tick
 from privbench.attacks._linear.denoise import solve
 from privbench.attacks._linear.smooth import complete_columns, complete_rows
 from privbench.attacks._update.noise import deviations
-from privbench.attacks._update.reading import from_pictures
+from privbench.attacks._update.reading import comparable, from_pictures
 from privbench.attacks._update.system import System, read, relative
 from privbench.observation import Observation
 from privbench.roles import Role
@@ -41,7 +41,7 @@ class PositionLeastSquares(Attack):
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         """Solve for the patches in float64, and complete them; raises BadUpdate."""
         vit, batch = seen.model.vit, seen.shape[0]
-        system = read(from_pictures(seen), vit.prefix)
+        system = read(from_pictures(seen), vit.prefix, comparable(seen))
         token, embedding = system.token, system.embedding
         n, d = token.shape
         u, s, vh = torch.linalg.svd(token)
@@ -62,7 +62,12 @@ class PositionLeastSquares(Attack):
                 f"The token gradients are nearly parallel (condition {report['condition']:.1g}): "
                 "float32 rounding covers part of the picture, though the equations hold."
             )
-        if system.scale != 1:
+        if system.guessed:
+            warnings.append(
+                "Each tensor was scaled by itself, and this update is too imprecise to tell by "
+                "what: the contrast is that of an average picture."
+            )
+        elif system.scale != 1:
             warnings.append(
                 f"The patch embedding's gradient was {system.scale:.3g} times too large for the "
                 "position gradient, as after clipping by layer; its bias told, and it is undone."

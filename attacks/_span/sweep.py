@@ -70,6 +70,9 @@ class Sweep:
         while not self.calibrated:
             before = search.noise
             true = search.calibrate_noise(roots)
+            if not len(true):  # no start came anywhere: nothing tells what noise is
+                search.noise = (float("inf"), float("inf"))
+                return False
             theta, roots = self._solved(theta[true], context[seats[true]])
             seats = seats[true]
             self.calibrated = all(

@@ -21,9 +21,9 @@ from privbench.roles import Linear, Role
 from privbench.variants import FirstBlock
 from privbench.vit import ViT
 
-SURE = 0.05
-"""How much worse than these factors may fit, as a share of any others', and what a factor may be
-wrong by, as a share; set by reason."""
+FITS, SURE = 0.3, 0.05
+"""How much of what any other factors leave unexplained these may leave, and the share that each
+may be wrong by; set by reason."""
 FAINT = 1e-7
 """Size of a tensor's part, relative to the largest, below which it is rounding."""
 ADDED = "added"
@@ -72,7 +72,7 @@ def factors(
         return {}
     system = torch.stack([columns[name] / sizes[name] for name in kept], dim=1)
     _, s, vh = torch.linalg.svd(system, full_matrices=False)
-    if len(s) < len(kept) or not s[-1] < SURE * s[-2]:
+    if len(s) < len(kept) or not s[-1] < FITS * s[-2]:
         return {}
     own = vh[-1] if vh[-1, kept.index(ViT.PROJECTION)] > 0 else -vh[-1]
     # what the equations leave, over all of them, is noise: it moves each factor by so much

@@ -1,6 +1,7 @@
 """The linear system behind the patch-embedding gradient, read from an update with care."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -33,15 +34,18 @@ class System:
     """Whether some position has no gradient at all, as a masked one; not if entries were pruned."""
     scale: float = 1.0
     """Factor by which the embedding gradient was scaled against the token gradient; undone."""
+    guessed: bool = False
+    """Whether that factor is only what an average picture would have."""
     mismatch: float | None = None
     """Relative distance of the projection's bias gradient from the sum over D; None without it."""
 
 
-def read(shared: Mapping[str, Tensor], prefix: int) -> System:
+def read(shared: Mapping[str, Tensor], prefix: int, alike: Container[str] | None = None) -> System:
     """Read the system; raises NotGranted or BadUpdate.
 
     The bias of the projection has the gradient sum_i D_i. Where that sum fits but for a factor,
-    the projection was scaled by it, as by clipping layer by layer.
+    the projection was scaled by it, as by clipping layer by layer. Where each tensor was scaled by
+    itself, those alike have one factor; without it, patches have the size of average ones.
     """
     token = tensor(shared, ViT.POSITIONS)[0, prefix:]
     embedding = tensor(shared, ViT.PROJECTION).flatten(1)
@@ -49,16 +53,22 @@ def read(shared: Mapping[str, Tensor], prefix: int) -> System:
         raise BadUpdate(f"The gradient of {ViT.PROJECTION} is zero everywhere: it holds nothing.")
     zero = (token == 0).all(dim=1)
     dead = bool(zero.any()) and not pruned(token[~zero])
-    if PROJECTION_BIAS not in shared:
+    if alike is not None and not all(n in alike for n in (ViT.POSITIONS, ViT.PROJECTION)):
+        # uncorrelated pixels of variance one make a gradient of this size
+        factor = float(embedding.norm() / token.norm()) / embedding.shape[1] ** 0.5
+        factor = factor if math.isfinite(factor) else 1.0  # no token gradient at all
+        return System(token, embedding / factor, dead, factor, guessed=True)
+    if PROJECTION_BIAS not in shared or (alike is not None and PROJECTION_BIAS not in alike):
         return System(token, embedding, dead)
     bias, total = tensor(shared, PROJECTION_BIAS), token.sum(0)
     mismatch = relative(bias - total, bias)
     size = float(total.square().sum())
     factor = float(bias @ total) / size if size else 1.0
     misfit = relative(bias - factor * total, bias)
-    if dead or factor <= 0 or abs(factor - 1) <= max(5 * misfit, 1e-4):
+    known = alike is not None or dead or factor <= 0
+    if known or abs(factor - 1) <= max(5 * misfit, 1e-4):
         factor = 1.0
-    return System(token, embedding / factor, dead, factor, mismatch)
+    return System(token, embedding / factor, dead, factor, mismatch=mismatch)
 
 
 def relative(difference: Tensor, whole: Tensor) -> float:
