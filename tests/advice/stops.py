@@ -55,6 +55,7 @@ OPEN: dict[str, str] = {
     "tests/running/test_class_names.py",
     ". Say which it is: `--set 'dataset.": "the same",
     ". Take some away, or name columns as": "the same",
+    "A part of the classes is measured with": "its command has a stop of its own",
     "Give a column from 0 to {}": "the same",
     "adds no position table at its input": "an attack refuses it before, by what it needs",
     "{} has not {}. Choose another victim": "an attack refuses it before, by what it needs",

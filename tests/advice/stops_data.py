@@ -4,7 +4,11 @@ from tests.advice.stop import EVAL, MEAN, TRAIN, Stop
 
 STOPS = [
     # data
-    Stop("folder needs --data-root PATH", f"{MEAN} --dataset folder", gaps={"PATH": "TMP/classes/train"}),
+    Stop(
+        "folder needs --data-root PATH",
+        f"{MEAN} --dataset folder",
+        gaps={"PATH": "TMP/classes/train"},
+    ),
     Stop(
         "' is not a folder. Name one with --data-root PATH",
         f"{MEAN} --dataset folder --data-root TMP/nowhere",

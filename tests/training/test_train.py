@@ -141,7 +141,7 @@ def test_wrong_settings_are_one_sentence(root, tmp_path, wrong, error, words):
 
 
 def test_a_root_without_splits_is_refused(tmp_path):
-    with pytest.raises(PrivbenchError, match="not a folder"):
+    with pytest.raises(PrivbenchError, match="holds no folder"):
         start(tmp_path, tmp_path / "out")
 
 

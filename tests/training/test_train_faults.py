@@ -153,8 +153,8 @@ def shaped(folder, train, test):
         (["a"], ["a"], "has 1 classes, but vit_mjp has 10; add --set model.num_classes=1"),
         (list("abcdefghijk"), list("abcdefghijk"), "11 class folders"),
         (list("abcdefghij"), list("abcdefghik"), "differ, first 'j'"),
-        (list("abcdefghij"), [], "not a folder"),
-        ([], ["a"], "not a folder"),
+        (list("abcdefghij"), [], "holds no folder"),
+        ([], ["a"], "holds no folder"),
     ],
 )
 def test_folders_that_do_not_fit_are_refused(tmp_path, train, test, words):
