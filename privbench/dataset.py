@@ -13,6 +13,9 @@ from torch import Tensor
 from privbench.component import Component
 from privbench.threat import Images
 
+ANY = 2**31
+"""More classes than any model has: asked for so many, a data set gives labels as they are."""
+
 
 class Dataset(Component, ABC):
     """A numbered list of pictures."""

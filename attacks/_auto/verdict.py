@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from privbench.attacks._matching.distances import relative
 from privbench.attacks._matching.local import LocalModel
 from privbench.attacks._update.pixels import LEVELS, rounded
-from privbench.attacks._update.reading import from_pictures, in_units, labels, mask
+from privbench.attacks._update.reading import from_pictures, in_units, kept_alone, labels, mask
 from privbench.client_step import ClientStep
 from privbench.errors import NotGranted
 from privbench.observation import Observation
@@ -139,7 +139,7 @@ class Verdict:
 
     def _measured(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Entries that the defense did not make; the rest zero, before it chooses what to make."""
-        return {n: t * self.kept[n] if n in self.kept else t for n, t in tensors.items()}
+        return kept_alone(tensors, self.kept)
 
     def _apart(self, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
         return float(relative(one, other, by_tensor=self.by_tensor))

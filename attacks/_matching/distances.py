@@ -20,6 +20,7 @@ from privbench.attacks._matching.rows import (
     weighed,
 )
 from privbench.attacks._matching.scale import fit, scaled, sizes
+from privbench.attacks._update.reading import kept_alone
 from privbench.observation import Observation
 from privbench.vit import ViT
 
@@ -116,7 +117,8 @@ def compare_all(
 
     The shared gradient gets norm one, or each tensor does: papers take it in the loss's units.
     """
-    shared = _measured(seen, shared)
+    kept = seen.model.defense.measured(seen.update.tensors)
+    shared = kept_alone(shared, kept)  # noise may have been added to what a defense made
     by_tensor, norms = seen.model.defense.by_tensor, sizes(shared)
     whole = torch.linalg.vector_norm(torch.stack(list(norms.values())))
     facts = {name: t / (norms[name] if by_tensor else whole) for name, t in shared.items()}
@@ -127,7 +129,7 @@ def compare_all(
             found = scaled(found, known, by_tensor=by_tensor)
         return distance(found, known)
 
-    return _of_measured(seen, Comparison(tuple(shared), facts, at_best))
+    return _of_measured(Comparison(tuple(shared), facts, at_best), kept)
 
 
 def by_token(
@@ -143,7 +145,8 @@ def by_token(
     and what else is named as whole tensors, by their mean, and by its own what counts beside them.
     Where the position gradient is withheld or zero, the patch embedding or everything.
     """
-    shared = _measured(seen, shared)
+    kept = seen.model.defense.measured(seen.update.tensors)
+    shared = kept_alone(shared, kept)
     prefix, by_tensor = seen.model.vit.prefix, seen.model.defense.by_tensor
     near = [name for name in dict.fromkeys((ViT.PROJECTION, *also)) if name in shared]
     rows = shared[ViT.POSITIONS][0, prefix:] if ViT.POSITIONS in shared else None
@@ -155,8 +158,8 @@ def by_token(
     facts = {name: share[name] * shared[name] / unit for name, unit in units.items()}
     facts |= {f"{name} unit": unit / share[name] for name, unit in units.items()}
     if rows is not None:
-        kept = seen.model.defense.measured(seen.update.tensors).get(ViT.POSITIONS)
-        facts |= token_facts(rows, None if kept is None else kept[0, prefix:])
+        of_rows = kept.get(ViT.POSITIONS)
+        facts |= token_facts(rows, None if of_rows is None else of_rows[0, prefix:])
 
     def distance(found: Gradient, known: Facts) -> Scalar:
         own = {name: found[name] / known[f"{name} unit"] for name in share}
@@ -175,18 +178,11 @@ def by_token(
         return apart + squared(own, theirs) if share else apart
 
     names = tuple(share) if rows is None else (ViT.POSITIONS, *share)
-    return _of_measured(seen, Comparison(names, facts, distance))
+    return _of_measured(Comparison(names, facts, distance), kept)
 
 
-def _measured(seen: Observation, shared: Gradient) -> Gradient:
-    """Shared tensors, zero where the defense made the entry: noise may have been added to it."""
-    kept = seen.model.defense.measured(seen.update.tensors)
-    return {n: t * kept[n] if n in kept else t for n, t in shared.items()}
-
-
-def _of_measured(seen: Observation, asked: Comparison) -> Comparison:
-    """Leave out of found gradients what `_measured` leaves out of the shared one."""
-    kept = seen.model.defense.measured(seen.update.tensors)
+def _of_measured(asked: Comparison, kept: Gradient) -> Comparison:
+    """Leave out of found gradients what was left out of the shared one."""
     masks = {f"{name} kept": kept[name] for name in asked.names if name in kept}
     if not masks:
         return asked

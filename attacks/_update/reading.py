@@ -21,8 +21,12 @@ CHANCE, LONGEST = 4.5, 1.4
 def measured(seen: Observation) -> dict[str, Tensor]:
     """Shared tensors, with zeros in the place of entries that the defense provably made."""
     shared = seen.update.tensors
-    kept = seen.model.defense.measured(shared)
-    return {n: torch.where(kept[n], t, 0) if n in kept else t for n, t in shared.items()}
+    return kept_alone(shared, seen.model.defense.measured(shared))
+
+
+def kept_alone(tensors: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors with zeros in the place of what was not kept; those without a mask stay whole."""
+    return {n: torch.where(kept[n], t, 0) if n in kept else t for n, t in tensors.items()}
 
 
 def labels(seen: Observation) -> Int[Tensor, " b"]:
@@ -106,7 +110,7 @@ def from_pictures(seen: Observation) -> dict[str, Tensor]:
     defense, shared = seen.model.defense, measured(seen)
     added = seen.model.penalty_gradient(mask(seen))
     kept = defense.measured(shared)
-    alike = _factors(seen, shared, added) or {}
+    alike = factors(seen.model.vit, shared, added) if defense.by_tensor else {}
     for name, factor in alike.items():
         shared[name] = (shared[name].double() * factor).to(shared[name])
     own = [n for n, part in added.items() if not n.startswith(ViT.BACKBONE) and part.any()]
@@ -131,16 +135,10 @@ def from_pictures(seen: Observation) -> dict[str, Tensor]:
 
 def comparable(seen: Observation) -> frozenset[str] | None:
     """Names of tensors that `from_pictures` gives at one scale; None for all of them."""
-    found = _factors(seen, measured(seen), seen.model.penalty_gradient(mask(seen)))
-    return None if found is None else frozenset(found)
-
-
-def _factors(
-    seen: Observation, shared: Mapping[str, Tensor], added: Mapping[str, Tensor]
-) -> dict[str, float] | None:
-    """Return what to multiply tensors by that were scaled each by itself; None where none were."""
-    model = seen.model
-    return factors(model.vit, shared, added) if model.defense.by_tensor else None
+    if not seen.model.defense.by_tensor:
+        return None
+    added = seen.model.penalty_gradient(mask(seen))
+    return frozenset(factors(seen.model.vit, measured(seen), added))
 
 
 def in_units(tensors: Mapping[str, Tensor], *, by_tensor: bool = False) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from privbench.dataset import Dataset
+from privbench.dataset import ANY, Dataset
 from privbench.datasets._classes import wnids
 from privbench.datasets._pictures import (
     EXTENSIONS,
@@ -34,8 +34,6 @@ NAMES = ("wnid", "class", "name")
 """Columns with a class's name."""
 LABEL_COLUMNS = ("label", IMAGENET, *NAMES)
 """The first of them that is there counts."""
-ANY = 2**31
-"""More classes than any model has: labels as they are."""
 SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 
 

@@ -63,14 +63,14 @@ class RecordStore(Generic[C, R]):
         """Return records under the names by which their data were asked for."""
         return shown(records, self.asked.read())
 
-    def ask(self, asked: Mapping[str, Asked]) -> None:
+    def ask(self, asked: Mapping[str, Asked], there: Mapping[str, R | None]) -> None:
         """Keep under which name the data of each key were asked for; raises Unwritable.
 
-        Not kept is what the records themselves say or will say.
+        Not kept is what the records that are there, by key, say themselves or others will say.
         """
         known, places = self.asked.read(), {}
         for key, one in asked.items():
-            old = self._read(self.folder / self.PLACE / key[:2] / f"{key}.json")
+            old = there.get(key)
             plain = not one.data and (old is None or old.case.dataset.label == one.name)
             if not plain and one not in known.get(key, ()):
                 places[key] = one

@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from privbench.dataset import Dataset
+from privbench.dataset import ANY, Dataset
 from privbench.errors import BadData, BadSetting, UnknownName
 from privbench.victims.class_names import Columns, plain, words
 
 KEY = "classes"
 """Setting of every data set: what its classes are to the model."""
 IN_ORDER, NUMBERS = "order", "numbers"
-ANY = 2**31
-"""More classes than any head has: labels as a table holds them."""
 SHOWN = 4
 """Names that a sentence lists before it breaks off."""
 

@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from privbench.errors import BadSetting
 from privbench.victims.cards import bundled
 from privbench.victims.load import Victim, load
+from privbench.vit import ViT
 
-HEAD = "backbone.head.weight"
 CLASSES = "num_classes"
 
 
@@ -57,6 +57,6 @@ def _classes(path: Path) -> int | None:
     """Read the number of classes off a file's header; None where it shows none."""
     try:
         with safe_open(path, "pt") as file:
-            return int(file.get_slice(HEAD).get_shape()[0])
+            return int(file.get_slice(ViT.HEAD).get_shape()[0])
     except (OSError, SafetensorError, IndexError):
         return None

@@ -35,9 +35,7 @@ class Split:
         """Check what can be checked without opening every picture; raises BadData."""
         self.pictures, self.side, self.classes = pictures, side, classes
         self.everyone: Int[Tensor, " n"] = torch.tensor(pictures.labels(classes))
-        self.numbers: list[int] = list(range(len(self.everyone)))
-        """Of the pictures that can be read."""
-        self.unreadable: dict[int, str] = {}
+        self.leave_out({})
         self.kept: dict[int, np.ndarray[Any, Any]] | None = {} if side <= SMALL else None
         for number in self.numbers:
             with suppress(Unreadable):
@@ -46,11 +44,6 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.numbers)
-
-    @property
-    def labels(self) -> Int[Tensor, " n"]:
-        """Labels of the pictures that can be read."""
-        return self.everyone[self.numbers]
 
     def read_through(self, report: Callable[[int, int], None]) -> None:
         """Decode every picture, and keep the small ones; raises BadData.
@@ -72,6 +65,8 @@ class Split:
         """Do without these pictures."""
         self.unreadable = unreadable
         self.numbers = [n for n in range(len(self.everyone)) if n not in unreadable]
+        """Of the pictures that can be read."""
+        self.labels: Int[Tensor, " n"] = self.everyone[self.numbers]
 
     def complaint(self) -> str:
         """Return a sentence on unreadable pictures; empty without any."""

@@ -79,8 +79,12 @@ class Gallery:
     @cached_property
     def labels(self) -> Int[Tensor, " n"]:
         """Return the label of every picture of the data set, chosen or not."""
-        asked = own_classes(self.pictures, self.placed, self.classes)
-        return torch.tensor(mapped(self.pictures, self.pictures.labels(asked), self.placed))
+        found = self.pictures.labels(self._asked)
+        return torch.tensor(mapped(self.pictures, found, self.placed))
+
+    @cached_property
+    def _asked(self) -> int:
+        return own_classes(self.pictures, self.placed, self.classes)
 
     def columns(self) -> list[int] | None:
         """Return the columns among which the model's answer is chosen; None for all of them."""
@@ -113,8 +117,7 @@ class Gallery:
     def _read(self, numbers: Sequence[int]) -> list[tuple[int, Tensor]]:
         """Read a few pictures as 8-bit numbers; one by one where one of them is unreadable."""
         try:
-            asked = own_classes(self.pictures, self.placed, self.classes)
-            images, _ = self.pictures.load(numbers, self.side, asked)
+            images, _ = self.pictures.load(numbers, self.side, self._asked)
         except Unreadable as error:
             if len(numbers) > 1:
                 return [found for number in numbers for found in self._read([number])]

@@ -50,10 +50,11 @@ def evaluate(request: Request, device: str, out: Path, report: Report) -> list[U
     passes = plan_passes(request, where, report)
     asked = asked_for(passes)
     cases = [case for one in passes for case, _ in one.cases]
-    store.ask(asked)
+    known = {case.key: store.get(case) for case in cases}
+    store.ask(asked, known)
     try:
         for one in passes:
-            one.cases = [(case, model) for case, model in one.cases if store.get(case) is None]
+            one.cases = [(case, model) for case, model in one.cases if known[case.key] is None]
             if one.cases:
                 for record in _measure(one, where, report):
                     store.put(record)

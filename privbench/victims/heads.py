@@ -11,6 +11,8 @@ from privbench.vit import ViT
 
 HEADS = ("backbone.head.", "backbone.head_dist.")
 FORM = re.compile(r"(\d+)(?::(\d+))?")
+MOST = 1_000_000
+"""Classes that a head may have."""
 
 
 def pick(found: Mapping[str, Tensor], vit: ViT, columns: str) -> dict[str, Tensor]:
@@ -64,7 +66,3 @@ def _numbers(columns: str) -> list[int]:
             raise BadSetting(f"--columns: {word} is no range of classes. Write it as 1:1001.")
         found += range(first, last)
     return found
-
-
-MOST = 1_000_000
-"""Classes that a head may have."""

@@ -26,7 +26,7 @@ from privbench.victims.advice import advice
 from privbench.victims.cards import bundled, card
 from privbench.victims.facts import note, require_kin
 from privbench.victims.fit import differences, resampled
-from privbench.victims.heads import HEADS
+from privbench.victims.heads import draw
 from privbench.victims.preset import Preset, model_preset, preset_names
 from privbench.victims.takeover import takeover
 from privbench.vit import ViT
@@ -95,7 +95,7 @@ def _of_hub(vit: ViT, name: str, preset: Preset, given: Mapping[str, Any]) -> di
     asked = {key: size for key, size in given.items() if preset.timm and key in SIZES}
     found = {f"backbone.{key}": tensor for key, tensor in published(source, asked).items()}
     if "num_classes" in asked and vit.classes != _published_classes(source):
-        found |= {k: t for k, t in vit.state_dict().items() if k.startswith(HEADS)}
+        found = draw(found, vit)
     found = resampled(vit, found)
     if wrong := differences(vit, found):
         first = next(iter(wrong.values()))

@@ -74,6 +74,7 @@ def test_one_in_a_thousand_is_left_out_with_a_note(many, tmp_path, monkeypatch, 
     images, labels = training.train.load(range(20))
     assert images.shape == (20, 3, 32, 32)
     assert labels.tolist() == training.train.labels[:20].tolist()
+    assert training.train.labels is training.train.labels, "made anew for every example"
     if not small:
         return
     finish(training, quiet)

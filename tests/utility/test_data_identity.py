@@ -228,7 +228,7 @@ def test_torn_or_foreign_files_beside_the_records_do_not_count(tmp_path: Path) -
     store = UtilityStore(tmp_path)
     record = cell("c@a", 1, "fog", "", "x", [1.0])
     store.put(record)
-    store.ask({record.case.key: Asked("c@b", "d")})
+    store.ask({record.case.key: Asked("c@b", "d")}, {})
     [path] = (tmp_path / "asked").glob("*.json")
     whole = path.read_text()
     for broken in ("", "[]", "{}", whole[:-9], whole.replace("c@b", "c@z")):
