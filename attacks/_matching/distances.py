@@ -20,6 +20,7 @@ from privbench.attacks._matching.rows import (
     weighed,
 )
 from privbench.attacks._matching.scale import fit, scaled, sizes
+from privbench.attacks._update.reading import untold
 from privbench.observation import Observation
 from privbench.vit import ViT
 
@@ -177,14 +178,21 @@ def by_token(
 
 
 def _of_measured(seen: Observation, asked: Comparison) -> Comparison:
-    """Leave out what the defense made: found entries are zero where the shared ones are."""
-    kept = seen.model.defense.measured(seen.update.tensors)
-    masks = {f"{name} kept": kept[name] for name in asked.names if name in kept}
-    if not masks:
+    """Leave out what the defense made: found entries are zero where the shared ones are.
+
+    And add what is still in the shared ones of a penalty.
+    """
+    kept, added = seen.model.defense.measured(seen.update.tensors), untold(seen)
+    facts = {f"{name} kept": kept[name] for name in asked.names if name in kept}
+    facts |= {f"{name} added": added[name] for name in asked.names if name in added}
+    if not facts:
         return asked
 
     def distance(found: Gradient, known: Facts) -> Scalar:
-        left = {n: t * known[f"{n} kept"] if f"{n} kept" in masks else t for n, t in found.items()}
+        found = {
+            n: t + known[f"{n} added"] if f"{n} added" in facts else t for n, t in found.items()
+        }
+        left = {n: t * known[f"{n} kept"] if f"{n} kept" in facts else t for n, t in found.items()}
         return asked.distance(left, known)
 
-    return replace(asked, facts={**asked.facts, **masks}, distance=distance)
+    return replace(asked, facts={**asked.facts, **facts}, distance=distance)

@@ -16,7 +16,8 @@ def fit(pairs: Iterable[tuple[Tensor, Tensor]]) -> Scalar:
     """
     squares = [(f.square().sum(), t.square().sum()) for f, t in pairs]
     own, theirs = (torch.stack(column).sum() for column in zip(*squares, strict=True))
-    return (theirs / own.clamp(min=torch.finfo(own.dtype).tiny)).sqrt()
+    # apart, since the root of a quotient has no slope where the shared tensors are zero
+    return theirs.sqrt() / own.clamp(min=torch.finfo(own.dtype).tiny).sqrt()
 
 
 def scaled(found: Gradient, shared: Gradient, *, by_tensor: bool) -> dict[str, Tensor]:
