@@ -68,7 +68,9 @@ def test_every_distance_is_least_at_the_truth(row, model, pictures):
         for images in (secret.images, secret.images.flip(3))
     ]
     for name, settings in RECIPES:
-        asked = make(Attack, name, settings).compare(seen, shared)
+        attack = make(Attack, name, settings)
+        assert isinstance(attack, Matching)
+        asked = attack.compare(seen, shared)
         right, wrong = (float(asked.distance(one, asked.facts)) for one in found)
         assert right < (0.3 if rounded else 1e-3) * wrong + 1e-6, (name, settings)
 
