@@ -16,7 +16,7 @@ class PublishedInvertingGradients(Matching):
     """The published recipe: cosine distance, total variation, signed Adam, step decay."""
 
     paper: ClassVar[str] = "arXiv:2003.14053"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     steps: Annotated[int, Field(ge=1)] = 440
     """About the budget of `gradinv`; the paper takes 24,000 on ImageNet."""
     lr: Annotated[float, Field(gt=0)] = 0.1
