@@ -20,7 +20,7 @@ from privbench.attacks._matching.rows import (
     weighed,
 )
 from privbench.attacks._matching.scale import fit, scaled, sizes
-from privbench.attacks._update.reading import kept_alone
+from privbench.attacks._update.reading import kept_alone, untold
 from privbench.observation import Observation
 from privbench.vit import ViT
 
@@ -129,7 +129,7 @@ def compare_all(
             found = scaled(found, known, by_tensor=by_tensor)
         return distance(found, known)
 
-    return _of_measured(Comparison(tuple(shared), facts, at_best), kept)
+    return _of_measured(seen, Comparison(tuple(shared), facts, at_best), kept)
 
 
 def by_token(
@@ -178,17 +178,25 @@ def by_token(
         return apart + squared(own, theirs) if share else apart
 
     names = tuple(share) if rows is None else (ViT.POSITIONS, *share)
-    return _of_measured(Comparison(names, facts, distance), kept)
+    return _of_measured(seen, Comparison(names, facts, distance), kept)
 
 
-def _of_measured(asked: Comparison, kept: Gradient) -> Comparison:
-    """Leave out of found gradients what was left out of the shared one."""
-    masks = {f"{name} kept": kept[name] for name in asked.names if name in kept}
-    if not masks:
+def _of_measured(seen: Observation, asked: Comparison, kept: Gradient) -> Comparison:
+    """Leave out of found gradients what was left out of the shared one.
+
+    And add what is still in the shared one of a penalty.
+    """
+    added = untold(seen)
+    facts = {f"{name} kept": kept[name] for name in asked.names if name in kept}
+    facts |= {f"{name} added": added[name] for name in asked.names if name in added}
+    if not facts:
         return asked
 
     def distance(found: Gradient, known: Facts) -> Scalar:
-        left = {n: t * known[f"{n} kept"] if f"{n} kept" in masks else t for n, t in found.items()}
+        found = {
+            n: t + known[f"{n} added"] if f"{n} added" in facts else t for n, t in found.items()
+        }
+        left = {n: t * known[f"{n} kept"] if f"{n} kept" in facts else t for n, t in found.items()}
         return asked.distance(left, known)
 
-    return replace(asked, facts={**asked.facts, **masks}, distance=distance)
+    return replace(asked, facts={**asked.facts, **facts}, distance=distance)

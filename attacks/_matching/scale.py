@@ -16,7 +16,9 @@ def fit(pairs: Iterable[tuple[Tensor, Tensor]]) -> Scalar:
     """
     squares = [(f.square().sum(), t.square().sum()) for f, t in pairs]
     own, theirs = (torch.stack(column).sum() for column in zip(*squares, strict=True))
-    return (theirs / own.clamp(min=torch.finfo(own.dtype).tiny)).sqrt()
+    some = torch.where(theirs > 0, theirs, 1.0)  # a root has no slope at zero
+    factor = (some / own.clamp(min=torch.finfo(own.dtype).tiny)).sqrt()
+    return torch.where(theirs > 0, factor, 0.0)
 
 
 def scaled(found: Gradient, shared: Gradient, *, by_tensor: bool) -> dict[str, Tensor]:

@@ -133,6 +133,24 @@ def from_pictures(seen: Observation) -> dict[str, Tensor]:
     return shared | in_units(rest, by_tensor=True)
 
 
+def untold(seen: Observation) -> dict[str, Tensor]:
+    """Return what a penalty adds that `from_pictures` leaves in, by name, in the loss's units.
+
+    Where tensors were scaled each by itself, and entries made, nothing tells its factor: a found
+    gradient has to have it added.
+    """
+    defense, shared = seen.model.defense, seen.update.tensors
+    if not defense.by_tensor or seen.protocol.local_steps > 1:
+        return {}
+    kept = defense.measured(shared)
+    return {
+        name: part * kept[name] if name in kept else part
+        for name, part in seen.model.penalty_gradient(mask(seen)).items()
+        if name in shared and name.startswith(ViT.BACKBONE) and part.any()
+        if name != ViT.POSITIONS or name in kept
+    }
+
+
 def comparable(seen: Observation) -> frozenset[str] | None:
     """Names of tensors that `from_pictures` gives at one scale; None for all of them."""
     if not seen.model.defense.by_tensor:

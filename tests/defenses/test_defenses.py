@@ -158,6 +158,15 @@ def test_clip_gives_exactly_the_bound_in_the_same_direction():
         assert torch.allclose(after.tensors[key], tensor * 0.5 / total(before))
 
 
+def test_clip_of_tensors_scales_each_by_itself_whatever_its_size():
+    sizes = {"a": 1.0, "tiny": 1e-30, "huge": 1e30}
+    before = Update({name: torch.full((5,), size) for name, size in sizes.items()})
+    after = protect("clip", before, of="tensor", norm=0.5).tensors
+    for name, tensor in before.tensors.items():
+        room = min(1.0, 0.5 / float(tensor.double().norm()))
+        assert torch.allclose(after[name], tensor * room, rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("room", [1.0, 1.001, 50.0])
 def test_clip_leaves_a_small_update_alone(room):
     before = update()
