@@ -1,0 +1,1 @@
+"""Tokens found one by one, and taken out of the update as they are found."""

@@ -1,0 +1,89 @@
+"""The hunt for tokens, wherever they stand: from many starts, round after round."""
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from privbench.attacks._peel.peeling import Peeling, standard
+from privbench.attacks._span.levenberg import solve
+from privbench.attacks._span.tokens import TokenEquations
+
+ROOT = 1e4
+"""Chi square over its degrees of freedom below which a token counts as found; wrong ones stop
+above 1e6, and right ones that few gradients reach may stand at some thousands."""
+SAME = 1e-2
+"""Distance, in units of a token, below which two roots are one."""
+NEAR = 1e-3
+"""Mean squared distance from the hull, in units of the tokens' own spread, from which a candidate
+is worth a look in the whole update."""
+SHARP = 20
+"""Steps of the last approach."""
+
+
+class Hunt:
+    """Rounds of starts against the tokens that are left."""
+
+    def __init__(self, peeling: Peeling, rng: Generator, steps: int) -> None:
+        self.peeling, self.rng, self.steps = peeling, rng, steps
+        self.evaluations = 0
+
+    def round(self, starts: Float[Tensor, "s d"]) -> int:
+        """Go down from these tokens; return how many new ones were found and taken out."""
+        ends, cost = self._descend(self.peeling.rest, starts)
+        near = cost < NEAR
+        if not near.any():
+            return 0
+        ends, cost = ends[near], cost[near]
+        chosen = _distinct(ends, cost, self.peeling.found)
+        if not len(chosen):
+            return 0
+        sharp = self.peeling.polish(ends[chosen], SHARP)
+        moved = (sharp - ends[chosen]).square().mean(1).sqrt()
+        doubt = self.peeling.surprise(sharp)
+        doubt[moved > 0.2] = torch.inf  # it fell into another token on its way
+        before = self.peeling.left
+        for one in _distinct(sharp, doubt, self.peeling.found).tolist():
+            if doubt[one] < ROOT and self.peeling.left:
+                self.peeling.take(sharp[one])
+        if before > self.peeling.left:
+            self.peeling.refresh()
+        return before - self.peeling.left
+
+    def _descend(
+        self, system: TokenEquations, starts: Float[Tensor, "s d"]
+    ) -> tuple[Float[Tensor, "s d"], Float[Tensor, " s"]]:
+        """Lower the distance from the hulls, inside the first; the cost in units of the spread."""
+        norm, rows = self.peeling.block.norm2, system.hull1.rows
+        last = rows[:, -1]
+        point = (last / last.square().sum()) @ rows
+        along = torch.linalg.svd(last[None], full_matrices=True).Vh[1:] @ rows
+        base = (point[:-1] - norm.bias) / norm.weight
+        if len(rows) == 1:  # one token is left, and its hull is a point
+            return standard(base[None]), base.new_zeros(1)
+        moves = along[:, :-1] / norm.weight
+        theta = (norm(starts) - point[:-1]) @ along[:, :-1].T
+        z, _, h = self.peeling.inner(starts)
+        size = [float((x - x.mean(0)).square().sum(1).mean()) for x in (z, h)]
+        noise = (size[0] / system.equations, size[1] / system.equations)
+        solved = solve(
+            lambda at, _: system.cost(base + at @ moves, noise),
+            lambda at, _: system.model(base + at @ moves, moves, noise),
+            theta,
+            self.steps,
+            1e-14,
+        )
+        self.evaluations += solved.evaluations
+        return standard(base + solved.at @ moves), solved.cost
+
+
+def _distinct(
+    tokens: Float[Tensor, "r d"], cost: Float[Tensor, " r"], known: Float[Tensor, "k d"]
+) -> Tensor:
+    """Choose each token once, the best of its kind, without those that are known."""
+    every = torch.cat([known, tokens])
+    kept = list(range(len(known)))
+    for one in (cost.argsort() + len(known)).tolist():
+        apart = (every[kept] - every[one]).square().mean(1).sqrt()
+        if not (apart < SAME).any():
+            kept.append(one)
+    return torch.tensor(kept[len(known) :], dtype=torch.long, device=tokens.device) - len(known)

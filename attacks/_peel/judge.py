@@ -1,0 +1,51 @@
+"""Labels of pictures that are found, each its own, and how near their gradient comes."""
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from privbench.attacks._matching.distances import relative
+from privbench.attacks._update.reading import from_pictures, labels
+from privbench.errors import NotGranted
+from privbench.observation import Observation
+from privbench.threat import Draw, Images
+from privbench.vit import ViT
+
+
+def of_each(seen: Observation, images: Images, draw: Draw | None) -> Int[Tensor, " b"] | None:
+    """Label of each picture of a batch; None where the head's gradient does not show them.
+
+    The head's gradient is the sum of (q - y) f^T over pictures of features f, which are known by
+    now; solved for each picture's q - y, only the entry of its label is negative.
+    """
+    vit, shared = seen.model.vit, seen.update.tensors
+    if ViT.HEAD not in shared or len(vit.heads) != 1:
+        return None
+    tables = seen.model.defense.positions(vit, draw)
+    with torch.no_grad():
+        features = vit.features(vit.encode(images, tables)).double()
+    columns, rows = features.T, shared[ViT.HEAD].double().T  # d b, d c
+    if ViT.HEAD_BIAS in shared:
+        columns = torch.cat([columns, torch.ones_like(columns[:1])])
+        rows = torch.cat([rows, shared[ViT.HEAD_BIAS].double()[None]])
+    return torch.linalg.lstsq(columns, rows).solution.argmin(1)
+
+
+def judged(
+    seen: Observation, images: Images, draw: Draw | None
+) -> tuple[Int[Tensor, " b"] | None, float]:
+    """Return the labels, granted or shown, and the gradient's distance with them.
+
+    Infinite where no labels are shown, or where the gradient is undefined.
+    """
+    try:
+        known = seen.labels
+        if known is None and len(images) > 1:
+            known = of_each(seen, images, draw)
+        known = labels(seen) if known is None else known
+    except NotGranted:
+        return None, float("inf")
+    shared = from_pictures(seen)
+    gradient = seen.model.gradient(images, known, draw, differentiable=False)
+    value = float(relative({name: gradient[name] for name in shared}, shared))
+    return known, value if value == value else float("inf")

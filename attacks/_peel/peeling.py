@@ -1,0 +1,157 @@
+"""What the first block's MLP shows of the tokens, and how a found one is taken out of its update.
+
+The gradients of the two layers are G1 = sum u z^T and G2 = sum g h^T over all tokens: z enters the
+MLP, h = gelu(W1 z + b1), g is the loss's gradient at the token, and u = gelu'(W1 z + b1) (W2^T g).
+So h lies in the row space of G2, z in that of G1. For a z that is found, g is the one direction in
+the column space of G2 whose u lies in the column space of G1; what is orthogonal to both holds the
+other tokens alone, each of which is easier to find than before (privbench's derivation,
+docs/math/batches.md).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import gelu
+
+from privbench.attacks._span.levenberg import solve
+from privbench.attacks._span.tokens import ERROR, TokenEquations
+from privbench.roles import Block, Linear
+from privbench.vit import ViT
+
+CLEAR = 100.0
+"""Factor between the two directions that fit a found token best, below which neither is taken."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Column space of a gradient, as far as it stands out of the noise."""
+
+    basis: Float[Tensor, "f t"]
+    doubt: Float[Tensor, " t"]
+    """Variance of what a unit along each column leaks into any direction off the space."""
+
+
+class Peeling:
+    """Tokens that are found, and the update without them; float64."""
+
+    def __init__(self, vit: ViT, shared: Mapping[str, Tensor], tokens: int) -> None:
+        self.block: Block = vit.block(0)
+        self.shared, self.tokens = dict(shared), tokens
+        self.whole = TokenEquations(self.block, shared, tokens)
+        self.first = both(shared, self.block.fc1)
+        self.second = both(shared, self.block.fc2)
+        self.into, self.out = _columns(self.first, tokens), _columns(self.second, tokens)
+        # a layer scale multiplies the rows of the weight that the block has folded it into
+        self.weight = vit.get_parameter(self.block.fc2.weight_name).detach().double()
+        self.found = self.first.new_zeros(0, self.first.shape[1] - 1)
+        """Tokens as the norm before the MLP leaves them, without its gain and shift."""
+        self.known = self.found.new_zeros(0, len(self.second))  # g, up to its size
+        self.behind = self.found.new_zeros(0, len(self.first))  # u, likewise
+        self.rest = self.whole
+        """Equations of the tokens that are not found."""
+
+    @property
+    def left(self) -> int:
+        """How many tokens are missing."""
+        return self.tokens - len(self.found)
+
+    def inner(self, unit: Float[Tensor, "r d"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return z, W1 z + b1 and h of tokens as the norm sees them."""
+        z = self.block.norm2(unit)
+        before = self.block.fc1(z)
+        return z, before, gelu(before)
+
+    def surprise(self, unit: Float[Tensor, "r d"]) -> Float[Tensor, " r"]:
+        """Chi square over its degrees of freedom in the whole update: about 1 for a token."""
+        z, before, h = self.inner(unit)
+        whole = self.whole
+        near = whole.hull1.variance(z)
+        # z is where its hull puts it; by how much that is off moves h as well
+        gain = (slope(before).square() @ self.block.fc1.weight.square().sum(1)) / before.shape[1]
+        off = whole.hull2.variance(h) + near * gain
+        first = whole.hull1.residual(z).square().sum(1) / near
+        second = whole.hull2.residual(h).square().sum(1) / off
+        return (first + second) / whole.equations
+
+    def polish(self, unit: Float[Tensor, "r d"], steps: int) -> Float[Tensor, "r d"]:
+        """Return the nearest roots of the whole update's equations, in all directions."""
+        free = torch.eye(unit.shape[1]).to(unit)
+        noise = tuple(float(one.median()) for one in self.whole.variances(unit))
+        noise = (noise[0], noise[1])
+        solved = solve(
+            lambda at, _: self.whole.cost(at, noise),
+            lambda at, _: self.whole.model(at, free, noise),
+            unit,
+            steps,
+            1e-3,
+        )
+        return standard(solved.at)
+
+    def take(self, unit: Float[Tensor, " d"]) -> bool:
+        """Take a found token out of the update; whether that could be done."""
+        _, before, _ = self.inner(unit[None])
+        bend = slope(before)[0]
+        seen = bend[:, None] * (self.weight.T @ self.out.basis)  # f t
+        inside = self.into.basis.T @ seen
+        apart = seen - self.into.basis @ inside
+        # what noise alone puts there: of the second layer's columns, and of the first layer's
+        size = float((bend[:, None] * self.weight.T).square().sum()) / len(self.weight)
+        noise = size * torch.diag(self.out.doubt)
+        noise += len(bend) * inside.T @ (self.into.doubt[:, None] * inside)
+        noise += ERROR * seen.T @ seen
+        factor = torch.linalg.cholesky(noise)
+        spread = torch.linalg.solve_triangular(factor, apart.T, upper=False).T
+        _, s, rows = torch.linalg.svd(spread, full_matrices=False)
+        chosen = torch.linalg.solve_triangular(factor.T, rows[-1:].T, upper=True)[:, 0]
+        # beside the last one there is nothing that it could be mixed up with
+        if self.left > 1 and not s[-2] > CLEAR**0.5 * s[-1]:
+            return False
+        g = self.out.basis @ chosen
+        u = bend * (self.weight.T @ g)
+        self.found = torch.cat([self.found, unit[None]])
+        self.known = torch.cat([self.known, g[None] / g.norm()])
+        self.behind = torch.cat([self.behind, u[None] / u.norm()])
+        return True
+
+    def refresh(self) -> None:
+        """Look at the update without what was taken out of it."""
+        if not self.left:
+            return
+        for layer, gradient, taken in (
+            (self.block.fc1, self.first, self.behind),
+            (self.block.fc2, self.second, self.known),
+        ):
+            q = torch.linalg.qr(taken.T).Q
+            kept = gradient - q @ (q.T @ gradient)
+            self.shared[layer.weight_name], self.shared[layer.bias_name] = kept[:, :-1], kept[:, -1]
+        self.rest = TokenEquations(self.block, self.shared, self.left)
+
+
+def both(shared: Mapping[str, Tensor], layer: Linear) -> Float[Tensor, "g f+1"]:
+    """Gradient of a layer's weight, with the bias's as one more column; float64."""
+    return torch.cat([shared[layer.weight_name], shared[layer.bias_name][:, None]], 1).double()
+
+
+def slope(values: Float[Tensor, "r f"]) -> Float[Tensor, "r f"]:
+    """Derivative of GELU."""
+    bell = torch.exp(-values.square() / 2) / (2 * torch.pi) ** 0.5
+    return 0.5 * (1 + torch.erf(values / 2**0.5)) + values * bell
+
+
+def standard(tokens: Float[Tensor, "r d"]) -> Float[Tensor, "r d"]:
+    """Tokens as a LayerNorm sees them: of mean zero and mean square one."""
+    centered = tokens - tokens.mean(1, keepdim=True)
+    return centered / centered.square().mean(1, keepdim=True).sqrt()
+
+
+def _columns(gradient: Float[Tensor, "g f"], tokens: int) -> Columns:
+    u, s, _ = torch.linalg.svd(gradient, full_matrices=False)
+    t = min(tokens, len(s))
+    left = max(1, (gradient.shape[0] - t) * (gradient.shape[1] - t))
+    noise = s[t:].square().sum() / left
+    floor = ERROR * s[0].square()
+    size = s[:t].square().clamp(min=float(torch.maximum(noise, floor)))
+    return Columns(u[:, :t], torch.maximum(noise, ERROR * s[0].square() / left) / size)

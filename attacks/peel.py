@@ -1,0 +1,120 @@
+"""Peel: all tokens of a batch, found one by one and taken out of the update as they are found.
+
+Each token of the first block is a root of one system that holds no other token (`_span/tokens`),
+and whoever has one can take it out of both gradients of the MLP (`_peel/peeling`), so that the
+next is easier to find. Once all are known, the rest is linear algebra: their gradients, what
+attention gave them, the patches, the places, and who belongs to which picture. It needs no
+position gradient and no label, for one picture as for as many as leave fewer tokens than the
+width (DAGER, arXiv:2405.15586, has that bound for text, where tokens come from a list).
+"""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Annotated, ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Generator, Tensor
+
+from privbench.attack import Attack, Tick
+from privbench.attacks._peel.gather import Placed, Places, drawn, pictures, place, places
+from privbench.attacks._peel.hunt import Hunt
+from privbench.attacks._peel.judge import judged
+from privbench.attacks._peel.peeling import Peeling
+from privbench.attacks._peel.starts import Starts
+from privbench.attacks._peel.unroll import unroll
+from privbench.attacks._update.reading import from_pictures
+from privbench.observation import Observation
+from privbench.roles import Role
+from privbench.threat import Reconstruction
+
+IDLE = 4
+"""Rounds in a row without a new token after which the search is given up."""
+FITS = 0.05
+"""Share of a token that its place may leave unexplained."""
+
+
+class Peel(Attack):
+    """Token by token out of the first block's gradients, whole batches too; label-free."""
+
+    paper: ClassVar[str] = "privbench; after DAGER, arXiv:2405.15586"
+    roles: ClassVar[frozenset[Role]] = frozenset({Role.STEM, Role.TOKENS})
+    rounds: Annotated[int, Field(ge=1)] = 40
+    """Each starts against the tokens that the rounds before have left."""
+    starts: Annotated[int, Field(ge=1)] = 128
+    """Starts in a round."""
+    steps: Annotated[int, Field(ge=1)] = 40
+    """Of Levenberg-Marquardt, at most."""
+
+    def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
+        """Find tokens until none is left, and make pictures of them; mean color where none is."""
+        vit = deepcopy(seen.model.vit).double().requires_grad_(False)
+        shared, batch = from_pictures(seen), seen.shape[0]
+        each = vit.grid**2 + vit.tokens_before
+        tokens, room = batch * each, vit.width - 1
+        peeling = Peeling(vit, shared, min(tokens, room))
+        where = places(seen, vit, shared)
+        hunt = Hunt(peeling, rng, self.steps)
+        if tokens <= room:
+            source = Starts(vit, where, rng)
+            for done in self._rounds(hunt, source):
+                tick(done, self.rounds, peeling.left / tokens)
+        normal = torch.zeros(batch, vit.grid**2, where.origin.shape[1]).to(where.origin)
+        found = torch.zeros(batch, vit.grid**2, dtype=torch.bool)
+        if len(peeling.found):
+            placed = place(vit, unroll(vit, shared, peeling), where)
+            number = pictures(vit.block(0), placed, batch)
+            seat(normal, found, placed, number, where)
+        draw = drawn(where, batch)
+        images = vit.pixels(normal).to(seen.model.vit.mean).clamp(0, 1)
+        known, objective = judged(seen, images, draw)
+        tick(self.rounds, self.rounds, objective)
+        notes = []
+        if tokens > room:
+            notes.append(
+                f"{tokens} tokens exceed the width less one, {room}: not by this method, which "
+                f"takes at most {room // each} pictures of this model."
+            )
+        elif not found.all():
+            share = float(found.double().mean())
+            notes.append(f"{share:.0%} of the patches were found; the rest has the mean color.")
+        report = {
+            "tokens": float(tokens),
+            "largest_batch": float(room // each),
+            "found": float(found.double().mean()),
+            "token_evaluations": float(hunt.evaluations),
+        }
+        return Reconstruction(
+            images, objective, known, int(known is not None), report, tuple(notes)
+        )
+
+    def _rounds(self, hunt: Hunt, source: Starts) -> Iterator[int]:
+        """Hunt, and yield after each round how many there were."""
+        idle = 0
+        for done in range(1, self.rounds + 1):
+            new = hunt.round(source.draw(self.starts, hunt.peeling.found))
+            idle = 0 if new else idle + 1
+            yield done
+            if not hunt.peeling.left or idle == IDLE:
+                return
+
+
+def seat(
+    normal: Float[Tensor, "b n p"],
+    found: Tensor,
+    placed: Placed,
+    number: Int[Tensor, " t"],
+    where: Places,
+) -> None:
+    """Put patches into their pictures, in place: the surest first, any seat where many fit."""
+    rows = where.rows[where.prefix :]
+    alike = (rows[:, None] == rows).all(2)
+    for one in placed.misfit.argsort().tolist():
+        row, picture = int(placed.place[one]) - where.prefix, int(number[one])
+        if row < 0 or picture < 0 or placed.misfit[one] > FITS:
+            continue
+        free = (alike[row].cpu() & ~found[picture]).nonzero().flatten()
+        if len(free):
+            at = row if not found[picture, row] else int(free[0])
+            normal[picture, at], found[picture, at] = placed.patches[one], True
