@@ -13,15 +13,15 @@ from copy import deepcopy
 from typing import Annotated, ClassVar
 
 import torch
-from jaxtyping import Float, Int
 from pydantic import Field
-from torch import Generator, Tensor
+from torch import Generator
 
 from privbench.attack import Attack, Tick
-from privbench.attacks._peel.gather import Placed, Places, drawn, pictures, place, places
+from privbench.attacks._peel.gather import drawn, pictures, place, places
 from privbench.attacks._peel.hunt import Hunt
 from privbench.attacks._peel.judge import judged
 from privbench.attacks._peel.peeling import Peeling
+from privbench.attacks._peel.settle import seats, settle
 from privbench.attacks._peel.starts import Starts
 from privbench.attacks._peel.unroll import unroll
 from privbench.attacks._update.reading import from_pictures
@@ -31,8 +31,6 @@ from privbench.threat import Reconstruction
 
 IDLE = 4
 """Rounds in a row without a new token after which the search is given up."""
-FITS = 0.05
-"""Share of a token that its place may leave unexplained."""
 
 
 class Peel(Attack):
@@ -61,11 +59,13 @@ class Peel(Attack):
             for done in self._rounds(hunt, source):
                 tick(done, self.rounds, peeling.left / tokens)
         normal = torch.zeros(batch, vit.grid**2, where.origin.shape[1]).to(where.origin)
-        found = torch.zeros(batch, vit.grid**2, dtype=torch.bool)
+        share = 0.0
         if len(peeling.found):
             placed = place(vit, unroll(vit, shared, peeling), where)
-            number = pictures(vit.block(0), placed, batch)
-            seat(normal, found, placed, number, where)
+            token = seats(placed, pictures(vit.block(0), placed, batch, each), where, batch)
+            settled = settle(vit, peeling.found, placed, token, where)
+            normal = settled.patches
+            share = float((settled.token[:, where.prefix :] >= 0).double().mean())
         draw = drawn(where, batch)
         images = vit.pixels(normal).to(seen.model.vit.mean).clamp(0, 1)
         known, objective = judged(seen, images, draw)
@@ -76,13 +76,12 @@ class Peel(Attack):
                 f"{tokens} tokens exceed the width less one, {room}: not by this method, which "
                 f"takes at most {room // each} pictures of this model."
             )
-        elif not found.all():
-            share = float(found.double().mean())
+        elif share < 1:
             notes.append(f"{share:.0%} of the patches were found; the rest has the mean color.")
         report = {
             "tokens": float(tokens),
             "largest_batch": float(room // each),
-            "found": float(found.double().mean()),
+            "found": share,
             "token_evaluations": float(hunt.evaluations),
         }
         return Reconstruction(
@@ -98,23 +97,3 @@ class Peel(Attack):
             yield done
             if not hunt.peeling.left or idle == IDLE:
                 return
-
-
-def seat(
-    normal: Float[Tensor, "b n p"],
-    found: Tensor,
-    placed: Placed,
-    number: Int[Tensor, " t"],
-    where: Places,
-) -> None:
-    """Put patches into their pictures, in place: the surest first, any seat where many fit."""
-    rows = where.rows[where.prefix :]
-    alike = (rows[:, None] == rows).all(2)
-    for one in placed.misfit.argsort().tolist():
-        row, picture = int(placed.place[one]) - where.prefix, int(number[one])
-        if row < 0 or picture < 0 or placed.misfit[one] > FITS:
-            continue
-        free = (alike[row].cpu() & ~found[picture]).nonzero().flatten()
-        if len(free):
-            at = row if not found[picture, row] else int(free[0])
-            normal[picture, at], found[picture, at] = placed.patches[one], True

@@ -18,7 +18,7 @@ from privbench.vit import ViT
 LEAST = 1e-9
 """Smallest share of attention that is told apart from none."""
 HELD = 0.5
-"""Weight above which a token takes part in another one's attention: it is 0 or 1."""
+"""Weight above which a token takes part in another one's attention: it counts its copies."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Places:
     """Patches that a token may hold at each place: base + a @ basis, as tokens."""
 
     rows: Float[Tensor, "s d"]
-    """Prefix tokens, then all places; then, if some are masked, one for these."""
+    """Prefix tokens, then all places; masked ones have their common embedding."""
     origin: Float[Tensor, "s p"]
     basis: Float[Tensor, "k p"]
     prefix: int
@@ -34,7 +34,7 @@ class Places:
 
 
 def places(seen: Observation, vit: ViT, shared: Mapping[str, Tensor]) -> Places:
-    """What linear algebra says of the patches at each place of a batch.
+    """Say what linear algebra says of the patches at each place of a batch.
 
     The patch-embedding gradient is G = sum D^T X. Off the rows of D, which the position gradient
     sums over the batch, it spans the differences between the pictures and the masked patches.
@@ -73,8 +73,22 @@ class Placed:
     tokens: Float[Tensor, "t d"]
     """As they entered the first block, whole."""
     heads: Float[Tensor, "t d"]
+    answer: Float[Tensor, "t k"]
+    """Patches in coordinates of the places."""
+    scale: Float[Tensor, " t"]
+    """Standard deviation of the token behind attention, which the norm took away."""
     misfit: Float[Tensor, " t"]
     """What the place leaves unexplained, in units of the token."""
+
+
+@dataclass(frozen=True)
+class Members:
+    """Which picture each token belongs to, and how often it occurs there."""
+
+    picture: Int[Tensor, " t"]
+    """-1 where that is not known."""
+    copies: Int[Tensor, " t"]
+    """Equal patches without places of their own are one token."""
 
 
 def place(vit: ViT, found: Unrolled, where: Places) -> Placed:
@@ -103,39 +117,64 @@ def place(vit: ViT, found: Unrolled, where: Places) -> Placed:
     patches = where.origin[at] + answer[:, :k] @ where.basis
     tokens = base[at] + answer[:, :k] @ where.basis @ embed.T
     heads = found.heads + answer[:, k + 1 :] @ found.doubt
-    return Placed(at, patches, tokens, heads, lowest / found.entered.norm(dim=1))
+    misfit = lowest / found.entered.norm(dim=1)
+    return Placed(at, patches, tokens, heads, answer[:, :k], found.scale, misfit)
 
 
-def pictures(block: Block, placed: Placed, batch: int) -> Int[Tensor, " t"]:
-    """Number of the picture that each token belongs to.
+def pictures(block: Block, placed: Placed, batch: int, each: int) -> Members:
+    """Tell which tokens make one picture of so many.
 
     Attention gives a token a mean of its own picture's values, whose weights are known but for who
-    takes part; so who does is the solution, of zeros and ones, of a linear system.
+    takes part; so who does is the solution, of whole numbers, of a linear system.
     """
     count = len(placed.tokens)
-    number = torch.full((count,), -1)
+    number, copies = torch.full((count,), -1), torch.ones(count, dtype=torch.long)
     if batch == 1:
-        return number + 1
-    normal = block.norm1(placed.tokens)
-    values = block.heads(normal[:, None])[:, 0]
+        number += 1
+    else:
+        for one in range(batch):
+            free = (number < 0).nonzero().flatten()
+            if not len(free):
+                break
+            first = int(free[placed.place[free].argmin()])
+            others = free[free != first]
+            held = _held(
+                *_equations(block, placed, first, torch.cat([free[free == first], others]))
+            )
+            number[first] = one
+            number[others[held > HELD]] = one
     for one in range(batch):
-        free = (number < 0).nonzero().flatten()
-        if not len(free):
-            break
-        first = int(free[placed.place[free].argmin()])
-        others = free[free != first]
-        pairs = torch.stack([normal[first].expand(len(others), -1), normal[others]], dim=1)
-        both = block.heads(pairs)[:, 0]
-        # of two tokens, the other one has this share; against all, its quotient to one's own
-        apart = values[others] - values[first]
-        share = ((both - values[first]) / apart).nan_to_num(0.0).clamp(LEAST, 1 - LEAST)
-        weight = share / (1 - share)
-        system = (weight * (values[others] - placed.heads[first])).T
-        target = placed.heads[first] - values[first]
-        held, _ = nnls(system.cpu().numpy(), target.cpu().numpy())
-        number[first] = one
-        number[others[torch.from_numpy(held) > HELD]] = one
-    return number
+        own = (number == one).nonzero().flatten()
+        if 1 < len(own) < each:
+            own = own[placed.place[own].argsort()]
+            systems = [_equations(block, placed, int(at), own) for at in own]
+            system, target = (torch.cat(part) for part in zip(*systems, strict=True))
+            copies[own[1:]] = _held(system, target).round().long().clamp(min=1)
+    return Members(number, copies)
+
+
+def _equations(
+    block: Block, placed: Placed, at: int, among: Int[Tensor, " m"]
+) -> tuple[Float[Tensor, "d m-1"], Float[Tensor, " d"]]:
+    """Return how often each of these is in the picture of one of them, as a linear system.
+
+    The first of them is in it once.
+    """
+    normal = block.norm1(placed.tokens[among])
+    own = block.norm1(placed.tokens[at][None])
+    values = block.heads(normal[:, None])[:, 0]
+    self = block.heads(own[:, None])[0, 0]
+    both = block.heads(torch.stack([own.expand_as(normal), normal], dim=1))[:, 0]
+    # of two tokens, the other one has this share; against all, its quotient to one's own
+    share = ((both - self) / (values - self)).nan_to_num(0.5).clamp(LEAST, 1 - LEAST)
+    weight = share / (1 - share)
+    weight[among == at] = 1.0
+    system = (weight * (values - placed.heads[at])).T / weight.sum(0).mean()
+    return system[:, 1:], -system[:, 0]
+
+
+def _held(system: Float[Tensor, "e m"], target: Float[Tensor, " e"]) -> Float[Tensor, " m"]:
+    return torch.from_numpy(nnls(system.cpu().numpy(), target.cpu().numpy())[0])
 
 
 def drawn(where: Places, batch: int) -> Draw | None:

@@ -21,8 +21,10 @@ from privbench.attacks._span.tokens import ERROR, TokenEquations
 from privbench.roles import Block, Linear
 from privbench.vit import ViT
 
-CLEAR = 100.0
+CLEAR = 10.0
 """Factor between the two directions that fit a found token best, below which neither is taken."""
+EDGE = 2.0
+"""Factor over the largest singular value of noise alone from which one is a token's."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,12 @@ class Peeling:
 
     def __init__(self, vit: ViT, shared: Mapping[str, Tensor], tokens: int) -> None:
         self.block: Block = vit.block(0)
-        self.shared, self.tokens = dict(shared), tokens
-        self.whole = TokenEquations(self.block, shared, tokens)
+        self.shared = dict(shared)
         self.first = both(shared, self.block.fc1)
         self.second = both(shared, self.block.fc2)
+        # equal tokens are one, and some may weigh less than the noise
+        self.tokens = tokens = max(visible(one, tokens) for one in (self.first, self.second))
+        self.whole = TokenEquations(self.block, shared, tokens)
         self.into, self.out = _columns(self.first, tokens), _columns(self.second, tokens)
         # a layer scale multiplies the rows of the weight that the block has folded it into
         self.weight = vit.get_parameter(self.block.fc2.weight_name).detach().double()
@@ -102,14 +106,12 @@ class Peeling:
         noise = size * torch.diag(self.out.doubt)
         noise += len(bend) * inside.T @ (self.into.doubt[:, None] * inside)
         noise += ERROR * seen.T @ seen
-        factor = torch.linalg.cholesky(noise)
-        spread = torch.linalg.solve_triangular(factor, apart.T, upper=False).T
-        _, s, rows = torch.linalg.svd(spread, full_matrices=False)
-        chosen = torch.linalg.solve_triangular(factor.T, rows[-1:].T, upper=True)[:, 0]
-        # beside the last one there is nothing that it could be mixed up with
-        if self.left > 1 and not s[-2] > CLEAR**0.5 * s[-1]:
+        chosen = _lowest(apart, torch.linalg.cholesky(noise))
+        if chosen is None:  # columns that are next to noise may pass for anything: all alike then
+            chosen = _lowest(apart, torch.eye(len(noise)).to(noise))
+        if chosen is None and self.left > 1:
             return False
-        g = self.out.basis @ chosen
+        g = self.out.basis @ (torch.ones_like(noise[0]) if chosen is None else chosen)
         u = bend * (self.weight.T @ g)
         self.found = torch.cat([self.found, unit[None]])
         self.known = torch.cat([self.known, g[None] / g.norm()])
@@ -135,8 +137,31 @@ def both(shared: Mapping[str, Tensor], layer: Linear) -> Float[Tensor, "g f+1"]:
     return torch.cat([shared[layer.weight_name], shared[layer.bias_name][:, None]], 1).double()
 
 
+def _lowest(apart: Float[Tensor, "f t"], unit: Float[Tensor, "t t"]) -> Float[Tensor, " t"] | None:
+    """Return the one direction that is sent to next to nothing, in these units; None if two are."""
+    spread = torch.linalg.solve_triangular(unit, apart.T, upper=False).T
+    _, s, rows = torch.linalg.svd(spread, full_matrices=False)
+    if len(s) > 1 and not s[-2] > CLEAR * s[-1]:
+        return None
+    return torch.linalg.solve_triangular(unit.T, rows[-1:].T, upper=True)[:, 0]
+
+
+def visible(gradient: Float[Tensor, "g f"], most: int) -> int:
+    """Rank of a gradient as far as it stands out of noise that is alike in all entries."""
+    s = torch.linalg.svdvals(gradient)
+    rank, (height, width) = min(most, len(s)), gradient.shape
+    while rank > 1:
+        high, wide = height - rank, width - rank
+        noise = (s[rank:].square().sum() / max(1, high * wide)).sqrt()
+        # a matrix of noise alone has its largest singular value there
+        if s[rank - 1] > EDGE * noise * (high**0.5 + wide**0.5):
+            break
+        rank -= 1
+    return rank
+
+
 def slope(values: Float[Tensor, "r f"]) -> Float[Tensor, "r f"]:
-    """Derivative of GELU."""
+    """Return the derivative of GELU."""
     bell = torch.exp(-values.square() / 2) / (2 * torch.pi) ** 0.5
     return 0.5 * (1 + torch.erf(values / 2**0.5)) + values * bell
 

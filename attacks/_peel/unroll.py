@@ -26,6 +26,8 @@ class Unrolled:
     """What attention gave them."""
     doubt: Float[Tensor, "r d"]
     """Directions in which `heads` may be off, from tokens that are missing; none where all are."""
+    scale: Float[Tensor, " t"]
+    """Standard deviation of each token behind attention."""
     misfit: float
     """Relative distance of both layers' gradients from what the tokens say they are."""
 
@@ -69,7 +71,7 @@ def unroll(vit: ViT, shared: Mapping[str, Tensor], peeling: Peeling) -> Unrolled
         doubt = (torch.linalg.svd(rest[:, -1][None]).Vh[1:] @ rest)[:, :-1]
     heads = heads[:, :-1]
     entered = unit / inverse[:, None] - block.proj(heads)
-    return Unrolled(entered, heads, doubt, misfit)
+    return Unrolled(entered, heads, doubt, 1 / inverse, misfit)
 
 
 def _scale(
