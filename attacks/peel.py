@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Generator
 
 from privbench.attack import Attack, Tick
+from privbench.attacks._peel.fill import Fill
 from privbench.attacks._peel.gather import drawn, pictures, place, places
 from privbench.attacks._peel.hunt import Hunt
 from privbench.attacks._peel.judge import judged
@@ -61,11 +62,11 @@ class Peel(Attack):
         normal = torch.zeros(batch, vit.grid**2, where.origin.shape[1]).to(where.origin)
         share = 0.0
         if len(peeling.found):
-            placed = place(vit, unroll(vit, shared, peeling), where)
+            placed = place(vit, unroll(vit, shared, peeling), where, peeling.whole.directions)
             token = seats(placed, pictures(vit.block(0), placed, batch, each), where, batch)
             settled = settle(vit, peeling.found, placed, token, where)
-            normal = settled.patches
-            share = float((settled.token[:, where.prefix :] >= 0).double().mean())
+            settled = Fill(vit, peeling, where).run(settled)
+            normal, share = settled.patches(where), float(settled.sure.double().mean())
         draw = drawn(where, batch)
         images = vit.pixels(normal).to(seen.model.vit.mean).clamp(0, 1)
         known, objective = judged(seen, images, draw)

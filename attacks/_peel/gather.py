@@ -17,6 +17,10 @@ from privbench.vit import ViT
 
 LEAST = 1e-9
 """Smallest share of attention that is told apart from none."""
+WITNESSES = 4
+"""Tokens that are asked, after the first, who else is in their picture."""
+SURE = 1e-8
+"""Squared error of a token, in units of its own, that is counted with in any case."""
 HELD = 0.5
 """Weight above which a token takes part in another one's attention: it counts its copies."""
 
@@ -77,6 +81,8 @@ class Placed:
     """Patches in coordinates of the places."""
     scale: Float[Tensor, " t"]
     """Standard deviation of the token behind attention, which the norm took away."""
+    doubt: Float[Tensor, " t"]
+    """Standard deviation of the heads before that."""
     misfit: Float[Tensor, " t"]
     """What the place leaves unexplained, in units of the token."""
 
@@ -91,34 +97,45 @@ class Members:
     """Equal patches without places of their own are one token."""
 
 
-def place(vit: ViT, found: Unrolled, where: Places) -> Placed:
-    """Fit every token at every place, and keep the best."""
+def place(vit: ViT, found: Unrolled, where: Places, moves: Float[Tensor, "q d"]) -> Placed:
+    """Fit every token at every place, and keep the best.
+
+    What attention gave is known but for its doubt along these moves of the heads.
+    """
     block, embed = vit.block(0), vit.stem.weight
-    ones = torch.ones_like(found.entered[:1])
-    doubt = -found.doubt @ block.proj.weight.T
-    free = torch.cat([where.basis @ embed.T, ones, doubt])  # q d
-    bare = torch.cat([ones, doubt])
-    k, t = len(where.basis), len(found.entered)
+    free = torch.cat([where.basis @ embed.T, torch.ones_like(found.entered[:1])])  # k+1 d
     base = where.rows + where.origin @ embed.T
-    solve, solve_bare = (torch.linalg.pinv(one.T) for one in (free, bare))
-    lowest = found.entered.new_full((t,), torch.inf)
-    at = torch.zeros(t, dtype=torch.long, device=lowest.device)
-    answer = found.entered.new_zeros(t, len(free))
-    for row, one in enumerate(base):
-        special = row < where.prefix
-        inverse, moves = (solve_bare, bare) if special else (solve, free)
-        gap = found.entered - one
-        found_at = gap @ inverse.T
-        left = (gap - found_at @ moves).norm(dim=1)
-        if special:
-            found_at = torch.cat([found_at.new_zeros(t, k), found_at], dim=1)
-        better = left < lowest
-        lowest[better], at[better], answer[better] = left[better], row, found_at[better]
-    patches = where.origin[at] + answer[:, :k] @ where.basis
-    tokens = base[at] + answer[:, :k] @ where.basis @ embed.T
-    heads = found.heads + answer[:, k + 1 :] @ found.doubt
-    misfit = lowest / found.entered.norm(dim=1)
-    return Placed(at, patches, tokens, heads, answer[:, :k], found.scale, misfit)
+    values, vectors = torch.linalg.eigh(_outer(block, moves))
+    values = values.clamp(min=0)
+    floor = SURE * found.entered.square().mean(1)  # t
+    k, t = len(where.basis), len(found.entered)
+    at = torch.zeros(t, dtype=torch.long, device=base.device)
+    misfit, answer = base.new_zeros(t), base.new_zeros(t, k)
+    heads = found.heads.clone()
+    for one in range(t):
+        weight = (found.doubt[one].square() * values + floor[one]).rsqrt()
+        gap = ((found.entered[one] - base) @ vectors) * weight  # s d
+        columns = (free @ vectors) * weight
+        moved = gap @ torch.linalg.pinv(columns)  # s k+1
+        left = gap - moved @ columns
+        bare = gap - (gap @ columns[-1:].T) / columns[-1].square().sum() * columns[-1]
+        left[: where.prefix], moved[: where.prefix, :k] = bare[: where.prefix], 0.0
+        at[one] = best = int(left.square().sum(1).argmin())
+        answer[one] = moved[best, :k]
+        rest = (left[best] / weight) @ vectors.T
+        # as much of what is left as the heads' doubt explains was theirs
+        share = (found.doubt[one].square() * values * weight.square()) * (left[best] / weight)
+        theirs = share @ vectors.T
+        heads[one] += torch.linalg.lstsq(block.proj.weight, theirs[:, None]).solution[:, 0]
+        misfit[one] = (rest - theirs).norm() / found.entered[one].norm()
+    patches = where.origin[at] + answer @ where.basis
+    tokens = base[at] + answer @ where.basis @ embed.T
+    return Placed(at, patches, tokens, heads, answer, found.scale, found.doubt, misfit)
+
+
+def _outer(block: Block, moves: Float[Tensor, "q d"]) -> Float[Tensor, "d d"]:
+    moved = moves @ block.proj.weight.T
+    return moved.T @ moved
 
 
 def pictures(block: Block, placed: Placed, batch: int, each: int) -> Members:
@@ -134,29 +151,28 @@ def pictures(block: Block, placed: Placed, batch: int, each: int) -> Members:
     else:
         for one in range(batch):
             free = (number < 0).nonzero().flatten()
-            if not len(free):
-                break
-            first = int(free[placed.place[free].argmin()])
-            others = free[free != first]
-            held = _held(
-                *_equations(block, placed, first, torch.cat([free[free == first], others]))
-            )
-            number[first] = one
-            number[others[held > HELD]] = one
+            free = free[placed.doubt[free].argsort().cpu()]
+            if one == batch - 1:  # whoever is left over
+                number[free] = one
+            elif len(free):
+                own = free[_held(*_equations(block, placed, int(free[0]), free)) > HELD]
+                systems = [_equations(block, placed, int(at), free) for at in own[:WITNESSES]]
+                system, target = (torch.cat(part) for part in zip(*systems, strict=True))
+                number[free[_held(system, target) > HELD]] = one
     for one in range(batch):
         own = (number == one).nonzero().flatten()
         if 1 < len(own) < each:
-            own = own[placed.place[own].argsort()]
+            own = own[placed.place[own].argsort().cpu()]
             systems = [_equations(block, placed, int(at), own) for at in own]
             system, target = (torch.cat(part) for part in zip(*systems, strict=True))
-            copies[own[1:]] = _held(system, target).round().long().clamp(min=1)
+            copies[own] = _held(system, target).round().long().clamp(min=1)
     return Members(number, copies)
 
 
 def _equations(
     block: Block, placed: Placed, at: int, among: Int[Tensor, " m"]
-) -> tuple[Float[Tensor, "d m-1"], Float[Tensor, " d"]]:
-    """Return how often each of these is in the picture of one of them, as a linear system.
+) -> tuple[Float[Tensor, "d r"], Float[Tensor, " d"]]:
+    """Return how often each of these but the first is in the picture of one, as a linear system.
 
     The first of them is in it once.
     """
@@ -170,11 +186,13 @@ def _equations(
     weight = share / (1 - share)
     weight[among == at] = 1.0
     system = (weight * (values - placed.heads[at])).T / weight.sum(0).mean()
-    return system[:, 1:], -system[:, 0]
+    scale = placed.doubt[at].clamp(min=1e-6 * float(placed.heads[at].norm()))
+    return system[:, 1:] / scale, -system[:, 0] / scale
 
 
 def _held(system: Float[Tensor, "e m"], target: Float[Tensor, " e"]) -> Float[Tensor, " m"]:
-    return torch.from_numpy(nnls(system.cpu().numpy(), target.cpu().numpy())[0])
+    held = torch.from_numpy(nnls(system.cpu().numpy(), target.cpu().numpy())[0])
+    return torch.cat([torch.ones_like(held[:1]), held])
 
 
 def drawn(where: Places, batch: int) -> Draw | None:

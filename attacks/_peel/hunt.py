@@ -16,7 +16,7 @@ SAME = 1e-2
 NEAR = 1e-3
 """Mean squared distance from the hull, in units of the tokens' own spread, from which a candidate
 is worth a look in the whole update."""
-SHARP = 20
+SHARP = 60
 """Steps of the last approach."""
 
 

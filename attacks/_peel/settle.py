@@ -8,7 +8,7 @@ computed instead; each pass of that brings the patches nearer.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from privbench.attacks._peel.gather import Members, Placed, Places
@@ -16,6 +16,8 @@ from privbench.vit import ViT
 
 MAY, FITS = 0.3, 0.02
 """Share of a token that its place may leave unexplained, before and after it has settled."""
+ODD = 5.0
+"""Times as much as half of its picture has, from which a token that does not fit is put out."""
 PASSES = 60
 """At most; each shrinks the error by a factor of some units, as attention adds little."""
 STILL = 1e-10
@@ -26,11 +28,15 @@ STILL = 1e-10
 class Settled:
     """What sits on each seat of each picture."""
 
-    patches: Float[Tensor, "b n p"]
-    token: Int[Tensor, "b s"]
-    """Number of the token on each seat, prefix first; -1 where none is."""
-    misfit: Float[Tensor, " m"]
-    """Share of each seated token that is left unexplained, picture after picture."""
+    answer: Float[Tensor, "b n k"]
+    """Patches in coordinates of the places."""
+    sure: Bool[Tensor, "b n"]
+    """Where a patch is known."""
+
+    def patches(self, where: Places) -> Float[Tensor, "b n p"]:
+        """Return the patches; the mean color, which is worth more than the place's, for others."""
+        found = where.origin[where.prefix :] + self.answer @ where.basis
+        return torch.where(self.sure[..., None], found, 0.0)
 
 
 def seats(placed: Placed, members: Members, where: Places, batch: int) -> Int[Tensor, "b s"]:
@@ -68,6 +74,11 @@ def settle(
     known = len(free) + 1 < unit.shape[1]  # else the places leave every scale possible
     answer = base.new_zeros(*here.shape, len(moves))
     answer[here] = placed.answer[one]
+    # whatever sits on an empty seat is likelier to be like its neighbors than of no color
+    patches = where.origin[before:] + answer @ where.basis
+    like = (patches * here[..., None]).sum(1) / here.sum(1, keepdim=True).clamp(min=1)
+    guess = (like[:, None] - where.origin[before:]) @ where.basis.T
+    answer = torch.where(here[..., None], answer, guess)
     misfit = scale.clone()
     for _ in range(PASSES if len(one) else 0):
         tokens = base.expand(len(token), -1, -1).clone()
@@ -83,12 +94,11 @@ def settle(
         answer[here] = new[:, :-1]
         if step < STILL:
             break
-    patches = where.origin[before:] + answer @ where.basis
-    patches[~here] = 0.0  # the mean color, which is worth more than the mean of its place
-    wrong = misfit > FITS
-    if wrong.any():  # those have no say in what the others get
-        token = token.clone()
-        seated = token[:, before:]
-        seated[tuple(here.nonzero()[wrong].T.cpu())] = -1
-        return settle(vit, found, placed, token, where)
-    return Settled(patches, token, misfit)
+    token = token.clone()
+    wrong = False
+    for picture, own in enumerate(here.nonzero()[:, 0] == n for n in range(len(token))):
+        worst = int(torch.where(own, misfit, 0.0).argmax()) if own.any() else 0
+        if own.any() and misfit[worst] > max(FITS, ODD * float(misfit[own].median())):
+            token[picture, int(at[worst])], wrong = -1, True
+    # those have no say in what the others get
+    return settle(vit, found, placed, token, where) if wrong else Settled(answer, here)

@@ -13,7 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from privbench.attacks._peel.peeling import Peeling, both, slope
+from privbench.attacks._span.tokens import ERROR
 from privbench.vit import ViT
+
+ROUNDS = 5
+"""Of estimating how much tokens differ along with what attention gave."""
 
 
 @dataclass(frozen=True)
@@ -21,35 +25,25 @@ class Unrolled:
     """Tokens that were found, as they entered the first block; float64."""
 
     entered: Float[Tensor, "t d"]
-    """Up to a multiple of the ones, which no norm sees."""
+    """Up to a multiple of the ones, which no norm sees, and to what `doubt` lets pass."""
     heads: Float[Tensor, "t d"]
     """What attention gave them."""
-    doubt: Float[Tensor, "r d"]
-    """Directions in which `heads` may be off, from tokens that are missing; none where all are."""
+    doubt: Float[Tensor, " t"]
+    """Standard deviation of the heads in any direction that tokens differ in."""
     scale: Float[Tensor, " t"]
     """Standard deviation of each token behind attention."""
-    misfit: float
-    """Relative distance of both layers' gradients from what the tokens say they are."""
 
 
 def unroll(vit: ViT, shared: Mapping[str, Tensor], peeling: Peeling) -> Unrolled:
     """Undo the first block, up to what missing tokens leave open."""
     block, unit, t = peeling.block, peeling.found, peeling.tokens
-    z, before, h = peeling.inner(unit)
-    ones = torch.ones_like(h[:, :1])
-    rows = torch.cat([h, ones], dim=1)
+    _, before, h = peeling.inner(unit)
+    rows = torch.cat([h, torch.ones_like(h[:, :1])], dim=1)
     count = len(unit)
     if peeling.left:  # the rows of what is left stand for the tokens that nobody found
         rows = torch.cat([rows, peeling.rest.hull2.rows])
     raw = torch.linalg.lstsq(rows.T, peeling.second.T, driver="gelsd").solution[:count]  # t d
     u = slope(before) * (raw @ peeling.weight)
-    misfit = 0.0
-    if not peeling.left:
-        gaps = (raw.T @ rows - peeling.second, u.T @ torch.cat([z, ones], 1) - peeling.first)
-        wholes = (peeling.second, peeling.first)
-        misfit = max(
-            float(gap.norm() / whole.norm()) for gap, whole in zip(gaps, wholes, strict=True)
-        )
     through = (u @ block.fc1.weight) * block.norm2.weight
     along = (through * unit).mean(1, keepdim=True)
     through = through - through.mean(1, keepdim=True) - unit * along
@@ -61,17 +55,36 @@ def unroll(vit: ViT, shared: Mapping[str, Tensor], peeling: Peeling) -> Unrolled
     one, other = (x * last - (x * last) @ columns @ columns.T for x in (direct, through))
     inverse = -(one * other).sum(1) / other.square().sum(1)
     gradient = (direct + through * inverse[:, None]) * last
-    heads = torch.linalg.lstsq(gradient.T, seen, driver="gelsd").solution  # t d+1
-    doubt = heads.new_zeros(0, heads.shape[1] - 1)
-    if peeling.left:
-        q = torch.linalg.qr(gradient.T).Q
-        rest = torch.linalg.svd(seen - q @ (q.T @ seen), full_matrices=False).Vh[: peeling.left]
-        toward = rest[:, -1] / rest[:, -1].square().sum()
-        heads = heads + (1 - heads[:, -1:]) * (toward @ rest)
-        doubt = (torch.linalg.svd(rest[:, -1][None]).Vh[1:] @ rest)[:, :-1]
-    heads = heads[:, :-1]
-    entered = unit / inverse[:, None] - block.proj(heads)
-    return Unrolled(entered, heads, doubt, 1 / inverse, misfit)
+    heads, doubt = _heads(gradient, seen)
+    return Unrolled(unit / inverse[:, None] - block.proj(heads), heads, doubt, 1 / inverse)
+
+
+def _heads(
+    gradient: Float[Tensor, "t d"], seen: Float[Tensor, "d h+1"]
+) -> tuple[Float[Tensor, "t h"], Float[Tensor, " t"]]:
+    """Estimate what attention gave each token, and how well that is known.
+
+    The projection's gradient is the sum of the tokens' gradients times it, and gradients are much
+    alike: where they hardly differ, the mean over all tokens is the better guess.
+    """
+    weight, bias = seen[:, :-1], seen[:, -1]
+    middle = bias @ weight / bias.square().sum()
+    gap = weight - gradient.sum(0)[:, None] * middle  # d h
+    values, vectors = torch.linalg.eigh(gradient @ gradient.T)
+    values = values.clamp(min=0)
+    told = vectors.T @ (gradient @ gap)  # t h
+    basis = torch.linalg.qr(gradient.T).Q
+    outside = (gap - basis @ (basis.T @ gap)).square().mean()
+    noise = outside * len(gap) / max(1, len(gap) - len(gradient))
+    noise = noise.clamp(min=ERROR * float(weight.square().mean()))
+    spread = middle.square().mean()
+    for _ in range(ROUNDS):
+        variance = 1 / (values / noise + 1 / spread)
+        spread = (variance[:, None] * told / noise).square().mean() + variance.mean()
+    variance = 1 / (values / noise + 1 / spread)
+    around = variance[:, None] * told / noise
+    doubt = (vectors.square() @ variance).sqrt()
+    return middle + vectors @ around, doubt
 
 
 def _scale(
