@@ -23,6 +23,9 @@ from privbench.vit import ViT
 
 CLEAR = 10.0
 """Factor between the two directions that fit a found token best, below which neither is taken."""
+ODD, SMALL = 30.0, 1e-2
+"""Chi square from which a token may be one whose size the norm keeps; the share of its square that
+is taken off it to see."""
 EDGE = 2.0
 """Factor over the largest singular value of noise alone from which one is a token's."""
 
@@ -64,7 +67,7 @@ class Peeling:
 
     def inner(self, unit: Float[Tensor, "r d"]) -> tuple[Tensor, Tensor, Tensor]:
         """Return z, W1 z + b1 and h of tokens as the norm sees them."""
-        z = self.block.norm2(unit)
+        z = unit * self.block.norm2.weight + self.block.norm2.bias
         before = self.block.fc1(z)
         return z, before, gelu(before)
 
@@ -81,18 +84,32 @@ class Peeling:
         return (first + second) / whole.equations
 
     def polish(self, unit: Float[Tensor, "r d"], steps: int) -> Float[Tensor, "r d"]:
-        """Return the nearest roots of the whole update's equations, in all directions."""
-        free = torch.eye(unit.shape[1]).to(unit)
-        noise = tuple(float(one.median()) for one in self.whole.variances(unit))
+        """Return the nearest roots of the whole update's equations, in all directions.
+
+        Of a token that is next to nothing the norm keeps its size, by what keeps it from dividing
+        by zero; the class token of an untrained model is one.
+        """
+        eps = self.block.norm2.eps
+        near = self._polish(unit, steps)
+        doubt = self.surprise(near)
+        odd = doubt > ODD
+        if odd.any():
+            again = self._polish(near[odd] * (eps / SMALL) ** 0.5, steps)
+            near[odd] = torch.where((self.surprise(again) < doubt[odd])[:, None], again, near[odd])
+        return near
+
+    def _polish(self, stream: Float[Tensor, "r d"], steps: int) -> Float[Tensor, "r d"]:
+        free = torch.eye(stream.shape[1]).to(stream)
+        noise = tuple(float(one.median()) for one in self.whole.variances(stream))
         noise = (noise[0], noise[1])
         solved = solve(
             lambda at, _: self.whole.cost(at, noise),
             lambda at, _: self.whole.model(at, free, noise),
-            unit,
+            stream,
             steps,
             1e-3,
         )
-        return standard(solved.at)
+        return standard(solved.at, self.block.norm2.eps)
 
     def take(self, unit: Float[Tensor, " d"]) -> bool:
         """Take a found token out of the update; whether that could be done."""
@@ -166,10 +183,10 @@ def slope(values: Float[Tensor, "r f"]) -> Float[Tensor, "r f"]:
     return 0.5 * (1 + torch.erf(values / 2**0.5)) + values * bell
 
 
-def standard(tokens: Float[Tensor, "r d"]) -> Float[Tensor, "r d"]:
-    """Tokens as a LayerNorm sees them: of mean zero and mean square one."""
+def standard(tokens: Float[Tensor, "r d"], eps: float = 0.0) -> Float[Tensor, "r d"]:
+    """Tokens as a LayerNorm leaves them: of mean zero and mean square one, or a little less."""
     centered = tokens - tokens.mean(1, keepdim=True)
-    return centered / centered.square().mean(1, keepdim=True).sqrt()
+    return centered / (centered.square().mean(1, keepdim=True) + eps).sqrt()
 
 
 def _columns(gradient: Float[Tensor, "g f"], tokens: int) -> Columns:

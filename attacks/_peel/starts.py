@@ -12,6 +12,8 @@ HUE, TILT = 0.3, 0.25
 """Of plain patches, in standard deviations of a pixel; set by reason, as the numbers below."""
 POWER = 1.5
 """Natural pictures have amplitudes that fall with about this power of frequency in a patch."""
+PICTURES = 16
+"""Whose prefix tokens are tried, too."""
 MIXED, STRAY = 0.5, 0.3
 """Weight of the second token in a mixture, and noise on it."""
 
@@ -21,15 +23,11 @@ class Starts:
 
     def __init__(self, vit: ViT, where: Places, rng: Generator) -> None:
         self.vit, self.where, self.rng = vit, where, rng
-        block, n = vit.block(0), vit.grid**2
         self.rows = where.rows[where.prefix :]
-        picture = self._plain(n) @ vit.stem.weight.T + self.rows[:n]
-        entered = torch.cat([where.rows[: where.prefix], picture])
-        given = block.proj(block.heads(block.norm1(entered)[None])[0])
-        self.added = given[where.prefix :]
+        self.added = self._picture()[1][where.prefix :]
         """What attention adds in a picture of plain patches."""
         side = vit.patch
-        frequency = torch.fft.fftfreq(side, dtype=torch.float64, device=picture.device)
+        frequency = torch.fft.fftfreq(side, dtype=torch.float64, device=self.rows.device)
         size = frequency.square()[:, None] + frequency.square() + (0.5 / side) ** 2
         self.fall = size ** (-POWER / 2)
         self.fall /= self.fall.square().mean().sqrt()
@@ -41,11 +39,22 @@ class Starts:
         at, other = (self._pick(len(x), count) for x in (self.rows, self.added))
         added = self.added[other] * (1 + STRAY * self._noise(count, 1))
         tokens = standard(patches @ self.vit.stem.weight.T + self.rows[at] + added)
+        for at in range(0, min(count, PICTURES * self.where.prefix), max(1, self.where.prefix)):
+            entered, added = self._picture()
+            own = standard((entered + added)[: self.where.prefix])
+            tokens[at : at + len(own)] = own[: len(tokens) - at]
         if len(found):
             half = len(tokens[1::2])
             one, two = (found[self._pick(len(found), half)] for _ in range(2))
             tokens[1::2] = standard(one + MIXED * two + STRAY * self._noise(*one.shape))
         return tokens
+
+    def _picture(self) -> tuple[Float[Tensor, "s d"], Float[Tensor, "s d"]]:
+        """Tokens of a picture of plain patches, and what attention adds to them."""
+        block = self.vit.block(0)
+        patches = self._plain(len(self.rows)) @ self.vit.stem.weight.T + self.rows
+        entered = torch.cat([self.where.rows[: self.where.prefix], patches])
+        return entered, block.proj(block.heads(block.norm1(entered)[None])[0])
 
     def _plain(self, count: int) -> Float[Tensor, "s p"]:
         """Patches of nearly one color, brighter to some side."""
