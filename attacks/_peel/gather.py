@@ -17,6 +17,8 @@ from privbench.vit import ViT
 
 LEAST = 1e-9
 """Smallest share of attention that is told apart from none."""
+KNOWN = 1e-3
+"""Error of what attention gave, in units of a token, where the place leaves nothing open."""
 WITNESSES = 4
 """Tokens that are asked, after the first, who else is in their picture."""
 SURE = 1e-8
@@ -83,6 +85,8 @@ class Placed:
     """Standard deviation of the token behind attention, which the norm took away."""
     doubt: Float[Tensor, " t"]
     """Standard deviation of the heads before that."""
+    free: Float[Tensor, "q d"]
+    """Directions of a token in which that is still so."""
     misfit: Float[Tensor, " t"]
     """What the place leaves unexplained, in units of the token."""
 
@@ -111,26 +115,33 @@ def place(vit: ViT, found: Unrolled, where: Places, moves: Float[Tensor, "q d"])
     k, t = len(where.basis), len(found.entered)
     at = torch.zeros(t, dtype=torch.long, device=base.device)
     misfit, answer = base.new_zeros(t), base.new_zeros(t, k)
-    heads = found.heads.clone()
+    heads, scale = found.heads.clone(), found.scale.clone()
+    inverse = torch.linalg.pinv(block.proj.weight)
+    known = k + 2 < base.shape[1]  # else a place explains everything at some scale
     for one in range(t):
         weight = (found.doubt[one].square() * values + floor[one]).rsqrt()
         gap = ((found.entered[one] - base) @ vectors) * weight  # s d
-        columns = (free @ vectors) * weight
-        moved = gap @ torch.linalg.pinv(columns)  # s k+1
+        columns = torch.cat([free, found.unit[one][None]]) if known else free
+        columns = (columns @ vectors) * weight
+        moved = gap @ torch.linalg.pinv(columns)  # s k+2
         left = gap - moved @ columns
-        bare = gap - (gap @ columns[-1:].T) / columns[-1].square().sum() * columns[-1]
-        left[: where.prefix], moved[: where.prefix, :k] = bare[: where.prefix], 0.0
+        for row in range(where.prefix):  # nothing but itself stands there
+            moved[row, :k] = 0.0
+            moved[row, k:] = torch.linalg.lstsq(columns[k:].T, gap[row][:, None]).solution[:, 0]
+            left[row] = gap[row] - moved[row] @ columns
         at[one] = best = int(left.square().sum(1).argmin())
         answer[one] = moved[best, :k]
-        rest = (left[best] / weight) @ vectors.T
+        if known:
+            scale[one] -= moved[best, -1]
         # as much of what is left as the heads' doubt explains was theirs
-        share = (found.doubt[one].square() * values * weight.square()) * (left[best] / weight)
-        theirs = share @ vectors.T
-        heads[one] += torch.linalg.lstsq(block.proj.weight, theirs[:, None]).solution[:, 0]
+        part = found.doubt[one].square() * values * weight.square()
+        rest = (left[best] / weight) @ vectors.T
+        theirs = (part * left[best] / weight) @ vectors.T
+        heads[one] += inverse @ theirs
         misfit[one] = (rest - theirs).norm() / found.entered[one].norm()
     patches = where.origin[at] + answer @ where.basis
     tokens = base[at] + answer @ where.basis @ embed.T
-    return Placed(at, patches, tokens, heads, answer, found.scale, found.doubt, misfit)
+    return Placed(at, patches, tokens, heads, answer, scale, found.doubt, free, misfit)
 
 
 def _outer(block: Block, moves: Float[Tensor, "q d"]) -> Float[Tensor, "d d"]:
@@ -186,8 +197,14 @@ def _equations(
     weight = share / (1 - share)
     weight[among == at] = 1.0
     system = (weight * (values - placed.heads[at])).T / weight.sum(0).mean()
-    scale = placed.doubt[at].clamp(min=1e-6 * float(placed.heads[at].norm()))
-    return system[:, 1:] / scale, -system[:, 0] / scale
+    # what the place leaves open is as doubtful as before, and the rest is known
+    doubt = float(placed.doubt[at])
+    system = block.proj.weight @ system
+    basis = torch.linalg.qr(placed.free.T).Q
+    open_ = basis @ (basis.T @ system)
+    sure = KNOWN * float(placed.tokens[at].square().mean().sqrt())
+    system = (system - open_) / min(sure, doubt) + open_ / doubt
+    return system[:, 1:], -system[:, 0]
 
 
 def _held(system: Float[Tensor, "e m"], target: Float[Tensor, " e"]) -> Float[Tensor, " m"]:

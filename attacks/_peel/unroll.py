@@ -24,6 +24,8 @@ ROUNDS = 5
 class Unrolled:
     """Tokens that were found, as they entered the first block; float64."""
 
+    unit: Float[Tensor, "t d"]
+    """As the norm before the MLP leaves them."""
     entered: Float[Tensor, "t d"]
     """Up to a multiple of the ones, which no norm sees, and to what `doubt` lets pass."""
     heads: Float[Tensor, "t d"]
@@ -56,7 +58,7 @@ def unroll(vit: ViT, shared: Mapping[str, Tensor], peeling: Peeling) -> Unrolled
     inverse = -(one * other).sum(1) / other.square().sum(1)
     gradient = (direct + through * inverse[:, None]) * last
     heads, doubt = _heads(gradient, seen)
-    return Unrolled(unit / inverse[:, None] - block.proj(heads), heads, doubt, 1 / inverse)
+    return Unrolled(unit, unit / inverse[:, None] - block.proj(heads), heads, doubt, 1 / inverse)
 
 
 def _heads(
