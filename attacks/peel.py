@@ -8,7 +8,6 @@ position gradient and no label, for one picture as for as many as leave fewer to
 width (DAGER, arXiv:2405.15586, has that bound for text, where tokens come from a list).
 """
 
-from collections.abc import Iterator
 from copy import deepcopy
 from typing import Annotated, ClassVar
 
@@ -22,16 +21,13 @@ from privbench.attacks._peel.gather import drawn, pictures, place, places
 from privbench.attacks._peel.hunt import Hunt
 from privbench.attacks._peel.judge import judged
 from privbench.attacks._peel.peeling import Peeling
-from privbench.attacks._peel.settle import seats, settle
+from privbench.attacks._peel.settle import Settling, seats
 from privbench.attacks._peel.starts import Starts
 from privbench.attacks._peel.unroll import unroll
 from privbench.attacks._update.reading import from_pictures
 from privbench.observation import Observation
 from privbench.roles import Role
 from privbench.threat import Reconstruction
-
-IDLE = 4
-"""Rounds in a row without a new token after which the search is given up."""
 
 
 class Peel(Attack):
@@ -57,14 +53,14 @@ class Peel(Attack):
         hunt = Hunt(peeling, rng, self.steps)
         if tokens <= room:
             source = Starts(vit, where, rng)
-            for done in self._rounds(hunt, source):
+            for done in hunt.run(source, self.starts, self.rounds):
                 tick(done, self.rounds, peeling.left / tokens)
         normal = torch.zeros(batch, vit.grid**2, where.origin.shape[1]).to(where.origin)
         share = 0.0
         if len(peeling.found):
             placed = place(vit, unroll(vit, shared, peeling), where, peeling.whole.directions)
             token = seats(placed, pictures(vit.block(0), placed, batch, each), where, batch)
-            settled = settle(vit, peeling.found, placed, token, where)
+            settled = Settling(vit, peeling.found, placed, where).run(token)
             settled = Fill(vit, peeling, where).run(settled)
             normal, share = settled.patches(where), float(settled.sure.double().mean())
         draw = drawn(where, batch)
@@ -88,13 +84,3 @@ class Peel(Attack):
         return Reconstruction(
             images, objective, known, int(known is not None), report, tuple(notes)
         )
-
-    def _rounds(self, hunt: Hunt, source: Starts) -> Iterator[int]:
-        """Hunt, and yield after each round how many there were."""
-        idle = 0
-        for done in range(1, self.rounds + 1):
-            new = hunt.round(source.draw(self.starts, hunt.peeling.found))
-            idle = 0 if new else idle + 1
-            yield done
-            if not hunt.peeling.left or idle == IDLE:
-                return

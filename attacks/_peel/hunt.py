@@ -1,16 +1,25 @@
 """The hunt for tokens, wherever they stand: from many starts, round after round."""
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
 from privbench.attacks._peel.peeling import Peeling, standard
+from privbench.attacks._peel.starts import Starts
 from privbench.attacks._span.levenberg import solve
 from privbench.attacks._span.tokens import TokenEquations
 
-ROOT = 1e4
-"""Chi square over its degrees of freedom below which a token counts as found; wrong ones stop
-above 1e6, and right ones that few gradients reach may stand at some thousands."""
+WAYS = ((8.0, 0.0), (8.0, 0.2), (1e4, 0.0), (1e4, 0.2))
+"""One after the other: chi square over its degrees of freedom below which a token counts as found,
+and by how much starts are spread about. A right token has about 1, a mean of some that differ by
+hundredths 10 and more, a wrong one a million; few gradients reach some right ones, which may stand
+at thousands."""
+IDLE = 2
+"""Rounds in a row without a new token after which the next way is taken."""
+MANY = 64
+"""Starts that are spread."""
 SAME = 1e-2
 """Distance, in units of a token, below which two roots are one."""
 NEAR = 1e-3
@@ -27,27 +36,54 @@ class Hunt:
         self.peeling, self.rng, self.steps = peeling, rng, steps
         self.evaluations = 0
 
-    def round(self, starts: Float[Tensor, "s d"]) -> int:
+    def run(self, source: Starts, count: int, rounds: int) -> Iterator[int]:
+        """Hunt, and yield after each round how many there were.
+
+        What is found first makes the rest easier, and a mean of tokens that are much alike passes
+        for one. So only the surest are taken while there are any; then starts are spread about;
+        and then everything that may be a token is taken.
+        """
+        way, idle = 0, 0
+        for done in range(1, rounds + 1):
+            root, spread = WAYS[way]
+            new = self.round(source.draw(count, self.peeling.found), root, spread)
+            idle = 0 if new else idle + 1
+            way = 0 if new else way + (idle >= IDLE)
+            idle = idle % IDLE
+            yield done
+            if not self.peeling.left or way == len(WAYS):
+                return
+
+    def round(self, starts: Float[Tensor, "s d"], root: float, spread: float) -> int:
         """Go down from these tokens; return how many new ones were found and taken out."""
         ends, cost = self._descend(self.peeling.rest, starts)
-        near = cost < NEAR
-        if not near.any():
-            return 0
-        ends, cost = ends[near], cost[near]
-        chosen = _distinct(ends, cost, self.peeling.found)
-        if not len(chosen):
+        if spread:
+            ends, chosen = self._spread(ends[cost.argsort()[:MANY]], spread), slice(None)
+        else:
+            ends, cost = ends[cost < NEAR], cost[cost < NEAR]
+            chosen = _distinct(ends, cost, self.peeling.found)
+        if not len(ends[chosen]):
             return 0
         sharp = self.peeling.polish(ends[chosen], SHARP)
         moved = (sharp - ends[chosen]).square().mean(1).sqrt()
         doubt = self.peeling.surprise(sharp)
-        doubt[moved > 0.2] = torch.inf  # it fell into another token on its way
+        if not spread:
+            doubt[moved > 0.2] = torch.inf  # it fell into another token on its way
         before = self.peeling.left
         for one in _distinct(sharp, doubt, self.peeling.found).tolist():
-            if doubt[one] < ROOT and self.peeling.left:
+            if doubt[one] < root and self.peeling.left:
                 self.peeling.take(sharp[one])
         if before > self.peeling.left:
             self.peeling.refresh()
         return before - self.peeling.left
+
+    def _spread(self, ends: Float[Tensor, "s d"], by: float) -> Float[Tensor, "s d"]:
+        """Move tokens about, in the directions in which those that are left differ."""
+        norm, rows = self.peeling.block.norm2, self.peeling.rest.hull1.rows
+        moves = rows[:, :-1] / norm.weight
+        moves = moves / moves.square().mean(1, keepdim=True).sqrt()
+        drawn = torch.randn(len(ends), len(moves), generator=self.rng, dtype=torch.float64)
+        return standard(ends + by * len(moves) ** -0.5 * drawn.to(ends) @ moves)
 
     def _descend(
         self, system: TokenEquations, starts: Float[Tensor, "s d"]

@@ -18,6 +18,8 @@ MAY, FITS = 0.3, 0.02
 """Share of a token that its place may leave unexplained, before and after it has settled."""
 ODD = 5.0
 """Times as much as half of its picture has, from which a token that does not fit is put out."""
+SWEEPS, FEW = 2, 8
+"""Times that each empty seat is tried; passes after each trial."""
 PASSES = 60
 """At most; each shrinks the error by a factor of some units, as attention adds little."""
 STILL = 1e-10
@@ -55,50 +57,87 @@ def seats(placed: Placed, members: Members, where: Places, batch: int) -> Int[Te
     return taken
 
 
-def settle(
-    vit: ViT, found: Float[Tensor, "t d"], placed: Placed, token: Int[Tensor, "b s"], where: Places
-) -> Settled:
-    """Compute what attention gives, fit each patch to what its token says then, and again."""
-    block, embed, before = vit.block(0), vit.stem.weight, where.prefix
-    base = where.rows + where.origin @ embed.T  # s d
-    moves = where.basis @ embed.T  # k d
-    here = (token[:, before:] >= 0).to(base.device)
-    one = token[:, before:][here.cpu()].to(base.device)
-    unit = found[one]
-    at = here.nonzero()[:, 1] + before
-    ones = torch.ones_like(unit[:1])
-    free = torch.cat([moves, -ones])
-    inverse = torch.linalg.pinv(free.T)  # k+1 d
-    off = unit - unit @ inverse.T @ free
-    scale = placed.scale[one]
-    known = len(free) + 1 < unit.shape[1]  # else the places leave every scale possible
-    answer = base.new_zeros(*here.shape, len(moves))
-    answer[here] = placed.answer[one]
-    # whatever sits on an empty seat is likelier to be like its neighbors than of no color
-    patches = where.origin[before:] + answer @ where.basis
-    like = (patches * here[..., None]).sum(1) / here.sum(1, keepdim=True).clamp(min=1)
-    guess = (like[:, None] - where.origin[before:]) @ where.basis.T
-    answer = torch.where(here[..., None], answer, guess)
-    misfit = scale.clone()
-    for _ in range(PASSES if len(one) else 0):
-        tokens = base.expand(len(token), -1, -1).clone()
-        tokens[:, before:] += answer @ moves
-        given = block.proj(block.heads(block.norm1(tokens)))[:, before:][here]
-        target = base[at] + given
-        if known:
-            scale = (off * target).sum(1) / off.square().sum(1)
-        gap = scale[:, None] * unit - target
-        new = gap @ inverse.T
-        misfit = (gap - new @ free).norm(dim=1) / target.norm(dim=1)
-        step = (new[:, :-1] - answer[here]).norm() / new.norm()
-        answer[here] = new[:, :-1]
-        if step < STILL:
-            break
-    token = token.clone()
-    wrong = False
-    for picture, own in enumerate(here.nonzero()[:, 0] == n for n in range(len(token))):
-        worst = int(torch.where(own, misfit, 0.0).argmax()) if own.any() else 0
-        if own.any() and misfit[worst] > max(FITS, ODD * float(misfit[own].median())):
-            token[picture, int(at[worst])], wrong = -1, True
-    # those have no say in what the others get
-    return settle(vit, found, placed, token, where) if wrong else Settled(answer, here)
+class Settling:
+    """Passes over pictures whose tokens have their seats."""
+
+    def __init__(
+        self, vit: ViT, found: Float[Tensor, "t d"], placed: Placed, where: Places
+    ) -> None:
+        self.block, self.found, self.placed, self.where = vit.block(0), found, placed, where
+        self.base = where.rows + where.origin @ vit.stem.weight.T  # s d
+        self.moves = where.basis @ vit.stem.weight.T  # k d
+        self.free = torch.cat([self.moves, -torch.ones_like(self.base[:1])])
+        self.inverse = torch.linalg.pinv(self.free.T)  # k+1 d
+
+    def run(self, token: Int[Tensor, "b s"]) -> Settled:
+        """Guess what is missing, settle, and put out who does not fit; again while there is one."""
+        token = token.clone()
+        while True:
+            here = self._here(token)
+            answer = self._guess(token, here)
+            answer, misfit = self.passes(token, answer, PASSES)
+            worst = misfit.argmax(1, keepdim=True)
+            usual = misfit.masked_fill(~here, torch.nan).nanmedian(1, keepdim=True).values
+            odd = misfit.gather(1, worst) > (ODD * usual).nan_to_num(torch.inf).clamp(min=FITS)
+            if not odd.any():
+                return Settled(answer, here)
+            seated = token[:, self.where.prefix :]
+            seated.scatter_(1, worst.cpu(), torch.where(odd, -1, seated.gather(1, worst.cpu())))
+
+    def passes(
+        self, token: Int[Tensor, "b s"], answer: Float[Tensor, "b n k"], count: int
+    ) -> tuple[Float[Tensor, "b n k"], Float[Tensor, "b n"]]:
+        """Compute what attention gives, fit each patch to what its token says then, and again.
+
+        Also returns the share of each seated token that is left unexplained.
+        """
+        before, here = self.where.prefix, self._here(token)
+        one = token[:, before:][here.cpu()].to(answer.device)
+        unit, scale = self.found[one], self.placed.scale[one]
+        at = here.nonzero()[:, 1] + before
+        off = unit - unit @ self.inverse.T @ self.free
+        known = len(self.free) + 1 < unit.shape[1]  # else the places leave every scale possible
+        answer, misfit = answer.clone(), answer.new_zeros(here.shape)
+        for _ in range(count if len(one) else 0):
+            tokens = self.base.expand(len(token), -1, -1).clone()
+            tokens[:, before:] += answer @ self.moves
+            given = self.block.proj(self.block.heads(self.block.norm1(tokens)))[:, before:][here]
+            target = self.base[at] + given
+            if known:
+                scale = (off * target).sum(1) / off.square().sum(1)
+            gap = scale[:, None] * unit - target
+            new = gap @ self.inverse.T
+            misfit[here] = (gap - new @ self.free).norm(dim=1) / target.norm(dim=1)
+            step = (new[:, :-1] - answer[here]).norm() / new.norm()
+            answer[here] = new[:, :-1]
+            if step < STILL:
+                break
+        return answer, misfit
+
+    def _here(self, token: Int[Tensor, "b s"]) -> Bool[Tensor, "b n"]:
+        return (token[:, self.where.prefix :] >= 0).to(self.base.device)
+
+    def _guess(
+        self, token: Int[Tensor, "b s"], here: Bool[Tensor, "b n"]
+    ) -> Float[Tensor, "b n k"]:
+        """Start from the tokens' own patches, and on empty seats from what suits the others best.
+
+        Patches are missing mostly where several are much alike, so each of the picture is tried.
+        """
+        origin, basis = self.where.origin[self.where.prefix :], self.where.basis
+        answer = origin.new_zeros(*here.shape, len(basis))
+        one = token[:, self.where.prefix :][here.cpu()].to(answer.device)
+        answer[here] = self.placed.answer[one]
+        patches = origin + answer @ basis
+        like = (patches * here[..., None]).sum(1) / here.sum(1, keepdim=True).clamp(min=1)
+        mean = (like[:, None] - origin) @ basis.T
+        answer = torch.where(here[..., None], answer, mean)
+        mostly = here.double().mean(1) > 0.5
+        for _ in range(SWEEPS):
+            for picture, seat in (~here & mostly[:, None]).nonzero().tolist():
+                own = origin[here[picture]] + answer[picture, here[picture]] @ basis
+                tried = answer[picture].expand(len(own) + 1, -1, -1).clone()
+                tried[1:, seat] = (own - origin[seat]) @ basis.T
+                settled, misfit = self.passes(token[picture].expand(len(tried), -1), tried, FEW)
+                answer[picture] = settled[int(misfit.sum(1).argmin())]
+        return answer
