@@ -71,7 +71,7 @@ class Peel(Attack):
         if tokens > room:
             notes.append(
                 f"{tokens} tokens exceed the width less one, {room}: not by this method, which "
-                f"takes at most {room // each} pictures of this model."
+                f"takes a batch of at most {room // each} from this model."
             )
         elif share < 1:
             notes.append(f"{share:.0%} of the patches were found; the rest has the mean color.")

@@ -207,7 +207,7 @@ def _equations(
     return system[:, 1:], -system[:, 0]
 
 
-def _held(system: Float[Tensor, "e m"], target: Float[Tensor, " e"]) -> Float[Tensor, " m"]:
+def _held(system: Float[Tensor, "e m"], target: Float[Tensor, " e"]) -> Float[Tensor, " n"]:
     held = torch.from_numpy(nnls(system.cpu().numpy(), target.cpu().numpy())[0])
     return torch.cat([torch.ones_like(held[:1]), held])
 

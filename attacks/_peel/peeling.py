@@ -162,7 +162,7 @@ class Peeling:
         self.rest = TokenEquations(self.block, self.shared, self.left)
 
 
-def both(shared: Mapping[str, Tensor], layer: Linear) -> Float[Tensor, "g f+1"]:
+def both(shared: Mapping[str, Tensor], layer: Linear) -> Float[Tensor, "g e"]:
     """Gradient of a layer's weight, with the bias's as one more column; float64."""
     return torch.cat([shared[layer.weight_name], shared[layer.bias_name][:, None]], 1).double()
 

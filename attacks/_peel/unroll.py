@@ -62,7 +62,7 @@ def unroll(vit: ViT, shared: Mapping[str, Tensor], peeling: Peeling) -> Unrolled
 
 
 def _heads(
-    gradient: Float[Tensor, "t d"], seen: Float[Tensor, "d h+1"]
+    gradient: Float[Tensor, "t d"], seen: Float[Tensor, "d e"]
 ) -> tuple[Float[Tensor, "t h"], Float[Tensor, " t"]]:
     """Estimate what attention gave each token, and how well that is known.
 

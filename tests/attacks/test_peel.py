@@ -1,0 +1,178 @@
+"""Peel: tokens of whole batches, by its algebra, on the bundled weights and at its bound."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
+
+from privbench.attack import Attack
+from privbench.attacks._peel.gather import Placed, pictures, places
+from privbench.attacks._peel.hunt import Hunt
+from privbench.attacks._peel.peeling import Peeling, both, standard, visible
+from privbench.attacks._peel.starts import Starts
+from privbench.attacks._update.reading import from_pictures
+from privbench.component import make
+from privbench.dataset import Dataset
+from privbench.defense import Defense
+from privbench.running.client import share
+from privbench.seeds import generator
+from privbench.threat import ThreatModel
+from privbench.victims.load import load
+from tests.conftest import psnr, quiet
+
+BARE = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return load("vit_patch8", {}, (make(Defense, "none", {}),), "trained", BARE)
+
+
+def peel(seen, **wanted):
+    return make(Attack, "peel", wanted).reconstruct(seen, generator("peel"), quiet)
+
+
+def pairs(found, truth):
+    """Which found picture is which true one, and how near they are."""
+    near = torch.stack([torch.stack([(x - y).square().mean() for y in truth]) for x in found])
+    one, other = linear_sum_assignment(near.numpy())
+    return list(zip(one.tolist(), other.tolist(), strict=True))
+
+
+def tokens(vit, images):
+    """Tokens as the MLP's norm leaves them, without its gain and shift."""
+    block = vit.block(0)
+    with torch.no_grad():
+        stream = vit.sequence(vit.embed(images.to(vit.mean)), vit.positions)
+        stream = stream + block.proj(block.heads(block.norm1(stream)))
+    return standard(stream.flatten(0, 1), block.norm2.eps)
+
+
+@pytest.mark.parametrize("batch", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_a_batch_comes_back_whole_with_each_picture_s_label(trained, shared, batch):
+    seen, secret = shared(trained, batch)
+    answer = peel(seen)
+    assert not answer.warnings
+    assert answer.report["found"] == 1.0
+    for one, other in pairs(answer.images, secret.fed):
+        assert psnr(answer.images[one], secret.fed[other]) > 80
+        assert answer.labels is not None
+        assert answer.labels[one] == secret.labels[other]
+    assert answer.objective < 1e-6
+
+
+def test_whose_picture_comes_first_changes_nothing_but_the_order(trained, pictures):
+    images, labels = pictures(2)
+    turned = [
+        share(trained, images[order], labels[order], ThreatModel(batch_size=2), (0,))[0]
+        for order in (torch.tensor([0, 1]), torch.tensor([1, 0]))
+    ]
+    first, second = (peel(seen).images for seen in turned)
+    for one, other in pairs(first, second):
+        assert (first[one] - second[other]).abs().max() < 1e-3
+
+
+def test_taking_tokens_out_leaves_the_hulls_of_the_others(trained, shared):
+    seen, secret = shared(trained, 2)
+    vit = deepcopy(trained.model.vit).double().requires_grad_(False)
+    peeling = Peeling(vit, from_pictures(seen), 34)
+    assert peeling.tokens == 34
+    truth = tokens(vit, secret.fed)
+    assert (peeling.surprise(truth) < 100).all()
+    stranger = standard(torch.randn(4, vit.width, generator=generator("stranger")).double())
+    assert (peeling.surprise(stranger) > 1e6).all()
+    for token in truth[:20]:
+        assert peeling.take(token)
+    peeling.refresh()
+    assert peeling.left == 14
+    gradient = both(peeling.shared, peeling.block.fc2)
+    assert visible(gradient, 34) <= 20  # what twenty tokens gave has gone, but for rounding
+    hidden = peeling.inner(truth)[2]
+    apart = peeling.rest.hull2.residual(hidden).norm(dim=1) / hidden.norm(dim=1)
+    assert apart[20:].median() < 1e-2 < 1e-1 < apart[:20].median()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 12), st.integers(0, 2**31), st.floats(1e-9, 1e-6))
+def test_the_rank_is_what_stands_out_of_the_noise(rank, seed, noise):
+    rng = torch.Generator().manual_seed(seed)
+    draw = lambda *shape: torch.randn(shape, generator=rng, dtype=torch.float64)  # noqa: E731
+    left, right = torch.linalg.qr(draw(40, rank)).Q, torch.linalg.qr(draw(60, rank)).Q
+    sizes = 10 ** -(2 * torch.rand(rank, generator=rng, dtype=torch.float64))
+    gradient = left * sizes @ right.T + noise * draw(40, 60)
+    assert visible(gradient, 20) == rank
+
+
+def test_members_and_copies_are_read_off_what_attention_gave(victim):
+    """Two pictures of nine tokens, one of which occurs three times; nothing says where it is."""
+    vit = deepcopy(victim("vit_patch8").model.vit).double().requires_grad_(False)
+    block = vit.block(0)
+    drawn = torch.randn(2, 9, vit.width, generator=generator("tokens")).double()
+    drawn[0, 7], drawn[0, 8] = drawn[0, 6], drawn[0, 6]
+    with torch.no_grad():
+        given = block.heads(block.norm1(drawn))
+    one = torch.tensor([*range(7), *range(9, 18)])
+    flat, heads = drawn.flatten(0, 1)[one], given.flatten(0, 1)[one]
+    count = len(one)
+    nothing = torch.zeros(count, 1).double()
+    placed = Placed(
+        torch.zeros(count, dtype=torch.long),
+        nothing,
+        flat,
+        heads,
+        nothing,
+        torch.ones(count).double(),
+        torch.full((count,), 1e-6).double(),
+        torch.ones(1, vit.width).double(),
+        torch.zeros(count).double(),
+    )
+    members = pictures(block, placed, 2, 9)
+    assert len(set(members.picture[:7].tolist())) == len(set(members.picture[7:].tolist())) == 1
+    assert members.picture[0] != members.picture[-1]
+    expected = torch.ones(count, dtype=torch.long)
+    expected[6] = 3
+    assert torch.equal(members.copies, expected)
+
+
+def test_the_bound_is_where_the_page_says(victim):
+    """Two pictures are 34 tokens: they fit a width of 35 (T = d - 1), and not one of 33."""
+    images, labels = make(Dataset, "cifar10", {}).load(range(16, 18), 32, 10)
+
+    def shared_by(width, heads):
+        subject = victim("vit_patch8", embed_dim=width, num_heads=heads)
+        return share(subject, images, labels, ThreatModel(batch_size=2), (0,))
+
+    seen, secret = shared_by(35, 5)
+    vit = deepcopy(seen.model.vit).double().requires_grad_(False)
+    tensors = from_pictures(seen)
+    peeling = Peeling(vit, tensors, 34)
+    rng = generator("bound")
+    hunt = Hunt(peeling, rng, 40)
+    assert list(hunt.run(Starts(vit, places(seen, vit, tensors), rng), 128, 4))
+    apart = torch.cdist(peeling.found, tokens(vit, secret.fed)).amin(1) / 35**0.5
+    assert len(apart) >= 8
+    assert apart.median() < 0.05  # any two others are 1 apart
+    seen, _ = shared_by(33, 3)
+    answer = peel(seen)
+    assert "a batch of at most 1 " in answer.warnings[0]
+    assert answer.report["found"] == 0
+
+
+def test_where_no_label_can_be_read_the_pictures_still_come_back(trained, pictures):
+    images, labels = pictures(2)
+    hidden = load(
+        "vit_patch8",
+        {},
+        (make(Defense, "withhold", {"tensors": "backbone.head*"}),),
+        "trained",
+        BARE,
+    )
+    seen, secret = share(hidden, images, labels, ThreatModel(batch_size=2), (0,))
+    answer = peel(seen)
+    assert answer.labels is None
+    assert all(
+        psnr(answer.images[a], secret.fed[b]) > 80 for a, b in pairs(answer.images, secret.fed)
+    )
