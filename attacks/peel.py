@@ -70,11 +70,11 @@ class Peel(Attack):
         notes = []
         if tokens > room:
             notes.append(
-                f"{tokens} tokens exceed the width less one, {room}: not by this method, which "
-                f"takes a batch of at most {room // each} from this model."
+                f"Tokens of the batch: {tokens}, more than the width less one, {room}. Not by this "
+                f"method, which takes a batch of at most {room // each} from this model."
             )
         elif share < 1:
-            notes.append(f"{share:.0%} of the patches were found; the rest has the mean color.")
+            notes.append(f"Patches found: {share:.0%}; the others have the mean color.")
         report = {
             "tokens": float(tokens),
             "largest_batch": float(room // each),
