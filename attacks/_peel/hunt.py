@@ -11,13 +11,11 @@ from privbench.attacks._peel.starts import Starts
 from privbench.attacks._span.levenberg import solve
 from privbench.attacks._span.tokens import TokenEquations
 
-WAYS = ((8.0, 0.0), (8.0, 0.2), (1e4, 0.0), (1e4, 0.2))
-"""One after the other: chi square over its degrees of freedom below which a token counts as found,
-and by how much starts are spread about. A right token has about 1, a mean of some that differ by
-hundredths 10 and more, a wrong one a million; few gradients reach some right ones, which may stand
-at thousands."""
-IDLE = 2
-"""Rounds in a row without a new token after which the next way is taken."""
+WAYS = ((8.0, 0.0), (8.0, 0.2), (1e4, 0.0), (8.0, 0.2), (1e4, 0.2), (1e4, 0.2))
+"""One after the other, while nothing is found: chi square over its degrees of freedom below which
+a token counts as found, and by how much starts are spread about. A right token has about 1, a mean
+of some that differ by hundredths 10 and more, a wrong one a million; few gradients reach some right
+ones, which may stand at thousands."""
 MANY = 64
 """Starts that are spread."""
 SAME = 1e-2
@@ -25,6 +23,8 @@ SAME = 1e-2
 NEAR = 1e-3
 """Mean squared distance from the hull, in units of the tokens' own spread, from which a candidate
 is worth a look in the whole update."""
+LEAST = 0.1
+"""Smallest spread of starts, as a share of their squares, that is believed to be the tokens'."""
 SHARP = 60
 """Steps of the last approach."""
 
@@ -43,13 +43,11 @@ class Hunt:
         for one. So only the surest are taken while there are any; then starts are spread about;
         and then everything that may be a token is taken.
         """
-        way, idle = 0, 0
+        way = 0
         for done in range(1, rounds + 1):
             root, spread = WAYS[way]
             new = self.round(source.draw(count, self.peeling.found), root, spread)
-            idle = 0 if new else idle + 1
-            way = 0 if new else way + (idle >= IDLE)
-            idle = idle % IDLE
+            way = 0 if new else way + 1
             yield done
             if not self.peeling.left or way == len(WAYS):
                 return
@@ -58,14 +56,15 @@ class Hunt:
         """Go down from these tokens; return how many new ones were found and taken out."""
         ends, cost = self._descend(self.peeling.rest, starts)
         if spread:
-            ends, chosen = self._spread(ends[cost.argsort()[:MANY]], spread), slice(None)
-        else:
-            ends, cost = ends[cost < NEAR], cost[cost < NEAR]
-            chosen = _distinct(ends, cost, self.peeling.found)
-        if not len(ends[chosen]):
+            near = cost.argsort()[:MANY]
+            ends, cost = self._descend(self.peeling.whole, self._spread(ends[near], spread))
+        near = cost < NEAR
+        ends, cost = ends[near], cost[near]
+        ends = ends[_distinct(ends, cost, self.peeling.found)]
+        if not len(ends):
             return 0
-        sharp = self.peeling.polish(ends[chosen], SHARP)
-        moved = (sharp - ends[chosen]).square().mean(1).sqrt()
+        sharp = self.peeling.polish(ends, SHARP)
+        moved = (sharp - ends).square().mean(1).sqrt()
         doubt = self.peeling.surprise(sharp)
         if not spread:
             doubt[moved > 0.2] = torch.inf  # it fell into another token on its way
@@ -99,7 +98,9 @@ class Hunt:
         moves = along[:, :-1] / norm.weight
         theta = (norm(starts) - point[:-1]) @ along[:, :-1].T
         z, _, h = self.peeling.inner(starts)
-        size = [float((x - x.mean(0)).square().sum(1).mean()) for x in (z, h)]
+        spread = [x.var(0, unbiased=False).sum() for x in (z, h)]
+        least = [LEAST * x.square().sum(1).mean() for x in (z, h)]  # of starts that are all alike
+        size = [float(max(pair)) for pair in zip(spread, least, strict=True)]
         noise = (size[0] / system.equations, size[1] / system.equations)
         solved = solve(
             lambda at, _: system.cost(base + at @ moves, noise),

@@ -23,11 +23,9 @@ from privbench.vit import ViT
 
 CLEAR = 10.0
 """Factor between the two directions that fit a found token best, below which neither is taken."""
-ODD, SIZES = 30.0, 2
-"""Chi square from which a token may be one whose size the norm keeps; rounds of looking for it."""
-SHARE = (-6.5, -1.5, 51)
-"""Of its length that the norm may take off such a token: first and last, as powers of ten, and how
-many are tried."""
+ODD, SHARES = 30.0, (0.01, 0.1)
+"""Chi square from which a token may be one whose size the norm keeps; what the norm may take off
+its square, to begin with."""
 EDGE = 2.0
 """Factor over the largest singular value of noise alone from which one is a token's."""
 
@@ -91,25 +89,17 @@ class Peeling:
         Of a token that is next to nothing the norm keeps its size, by what keeps it from dividing
         by zero; the class token of an untrained model is one.
         """
+        eps = self.block.norm2.eps
         near = self._polish(unit, steps)
         doubt = self.surprise(near)
         odd = (doubt > ODD).nonzero().flatten()
-        for _ in range(SIZES if len(odd) else 0):
-            again = near[odd] * self._size(near[odd])
-            # in the stream, a token of that size; any smaller one would be as good as none
-            share = 1 - again.square().mean(1, keepdim=True)
-            again = self._polish(again * (self.block.norm2.eps / share).sqrt(), steps)
+        for share in SHARES if len(odd) else ():
+            # from a smaller one, as the norm hardly tells a larger one from one without end
+            again = self._polish(standard(near[odd]) * (eps / share) ** 0.5, steps)
             then = self.surprise(again)
             better = then < doubt[odd]
             near[odd[better]], doubt[odd[better]] = again[better], then[better]
         return near
-
-    def _size(self, unit: Float[Tensor, "r d"]) -> Float[Tensor, "r 1"]:
-        """By what the norm has shortened these tokens, by the smallest chi square."""
-        whole = standard(unit)
-        sizes = 1 - torch.logspace(*SHARE).to(unit)
-        doubt = torch.stack([self.surprise(size * whole) for size in sizes])
-        return sizes[doubt.argmin(0)][:, None] / unit.square().mean(1, keepdim=True).sqrt()
 
     def _polish(self, stream: Float[Tensor, "r d"], steps: int) -> Float[Tensor, "r d"]:
         free = torch.eye(stream.shape[1]).to(stream)
