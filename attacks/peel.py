@@ -25,7 +25,7 @@ from privbench.attacks._peel.settle import Settling, seats
 from privbench.attacks._peel.starts import Starts
 from privbench.attacks._peel.unroll import unroll
 from privbench.attacks._update.pixels import rounded
-from privbench.attacks._update.reading import from_pictures
+from privbench.attacks._update.reading import comparable, from_pictures
 from privbench.observation import Observation
 from privbench.roles import Role
 from privbench.threat import Reconstruction
@@ -49,7 +49,7 @@ class Peel(Attack):
         shared, batch = from_pictures(seen), seen.shape[0]
         each = vit.grid**2 + vit.tokens_before
         tokens, room = batch * each, vit.width - 1
-        peeling = Peeling(vit, shared, min(tokens, room))
+        peeling = Peeling(vit, shared, min(tokens, room), comparable(seen))
         where = places(seen, vit, shared)
         hunt = Hunt(peeling, rng, self.steps)
         if tokens <= room:

@@ -85,6 +85,8 @@ class Placed:
     """Standard deviation of the token behind attention, which the norm took away."""
     doubt: Float[Tensor, " t"]
     """Standard deviation of the heads before that."""
+    single: Bool[Tensor, " t"]
+    """Whether no other place has the same embedding, so that the token is in its picture once."""
     free: Float[Tensor, "q d"]
     """Directions of a token in which that is still so."""
     misfit: Float[Tensor, " t"]
@@ -141,7 +143,8 @@ def place(vit: ViT, found: Unrolled, where: Places, moves: Float[Tensor, "q d"])
         misfit[one] = (rest - theirs).norm() / found.entered[one].norm()
     patches = where.origin[at] + answer @ where.basis
     tokens = base[at] + answer @ where.basis @ embed.T
-    return Placed(at, patches, tokens, heads, answer, scale, found.doubt, free, misfit)
+    single = (where.rows[at][:, None] == where.rows).all(2).sum(1) == 1
+    return Placed(at, patches, tokens, heads, answer, scale, found.doubt, single, free, misfit)
 
 
 def _outer(block: Block, moves: Float[Tensor, "q d"]) -> Float[Tensor, "d d"]:
@@ -162,7 +165,8 @@ def pictures(block: Block, placed: Placed, batch: int, each: int) -> Members:
     else:
         for one in range(batch):
             free = (number < 0).nonzero().flatten()
-            free = free[placed.doubt[free].argsort().cpu()]
+            surest = placed.doubt.masked_fill(~placed.single, torch.inf)[free]
+            free = free[surest.argsort(stable=True).cpu()]
             if one == batch - 1:  # whoever is left over
                 number[free] = one
             elif len(free):
@@ -173,7 +177,7 @@ def pictures(block: Block, placed: Placed, batch: int, each: int) -> Members:
     for one in range(batch):
         own = (number == one).nonzero().flatten()
         if 1 < len(own) < each:
-            own = own[placed.place[own].argsort().cpu()]
+            own = own[(~placed.single[own]).int().argsort(stable=True).cpu()]
             systems = [_equations(block, placed, int(at), own) for at in own]
             system, target = (torch.cat(part) for part in zip(*systems, strict=True))
             copies[own] = _held(system, target).round().long().clamp(min=1)

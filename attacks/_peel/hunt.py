@@ -16,7 +16,7 @@ WAYS = ((8.0, 0.0), (8.0, 0.2), (1e4, 0.0), (8.0, 0.2), (1e4, 0.2), (1e4, 0.2))
 a token counts as found, and by how much starts are spread about. A right token has about 1, a mean
 of some that differ by hundredths 10 and more, a wrong one a million; few gradients reach some right
 ones, which may stand at thousands."""
-MANY = 64
+MANY = 32
 """Starts that are spread."""
 SAME = 1e-2
 """Distance, in units of a token, below which two roots are one."""
@@ -57,10 +57,10 @@ class Hunt:
         ends, cost = self._descend(self.peeling.rest, starts)
         if spread:
             near = cost.argsort()[:MANY]
-            ends, cost = self._descend(self.peeling.whole, self._spread(ends[near], spread))
-        near = cost < NEAR
-        ends, cost = ends[near], cost[near]
-        ends = ends[_distinct(ends, cost, self.peeling.found)]
+            ends = self._spread(ends[near], spread)
+        else:
+            near = cost < NEAR
+            ends = ends[near][_distinct(ends[near], cost[near], self.peeling.found)]
         if not len(ends):
             return 0
         sharp = self.peeling.polish(ends, SHARP)
@@ -89,11 +89,13 @@ class Hunt:
     ) -> tuple[Float[Tensor, "s d"], Float[Tensor, " s"]]:
         """Lower the distance from the hulls, inside the first; the cost in units of the spread."""
         norm, rows = self.peeling.block.norm2, system.hull1.rows
-        last = rows[:, -1]
-        point = (last / last.square().sum()) @ rows
-        along = torch.linalg.svd(last[None], full_matrices=True).Vh[1:] @ rows
+        point, along = torch.zeros_like(rows[0]), rows
+        if system.hull1.affine:
+            last = rows[:, -1]
+            point = (last / last.square().sum()) @ rows
+            along = torch.linalg.svd(last[None], full_matrices=True).Vh[1:] @ rows
         base = (point[:-1] - norm.bias) / norm.weight
-        if len(rows) == 1:  # one token is left, and its hull is a point
+        if not len(along):  # one token is left, and its hull is a point
             return standard(base[None]), base.new_zeros(1)
         moves = along[:, :-1] / norm.weight
         theta = (norm(starts) - point[:-1]) @ along[:, :-1].T

@@ -8,7 +8,7 @@ other tokens alone, each of which is easier to find than before (privbench's der
 docs/math/batches.md).
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -42,14 +42,21 @@ class Columns:
 class Peeling:
     """Tokens that are found, and the update without them; float64."""
 
-    def __init__(self, vit: ViT, shared: Mapping[str, Tensor], tokens: int) -> None:
+    def __init__(
+        self,
+        vit: ViT,
+        shared: Mapping[str, Tensor],
+        tokens: int,
+        told: Container[str] | None = None,
+    ) -> None:
+        """Take the gradients; where a defense scaled each by itself, say whose factor is told."""
         self.block: Block = vit.block(0)
-        self.shared = dict(shared)
-        self.first = both(shared, self.block.fc1)
-        self.second = both(shared, self.block.fc2)
+        self.shared, self.told = dict(shared), told
+        self.first = both(shared, self.block.fc1, told)
+        self.second = both(shared, self.block.fc2, told)
         # equal tokens are one, and some may weigh less than the noise
         self.tokens = tokens = max(visible(one, tokens) for one in (self.first, self.second))
-        self.whole = TokenEquations(self.block, shared, tokens)
+        self.whole = TokenEquations(self.block, shared, tokens, told)
         self.into, self.out = _columns(self.first, tokens), _columns(self.second, tokens)
         # a layer scale multiplies the rows of the weight that the block has folded it into
         self.weight = vit.get_parameter(self.block.fc2.weight_name).detach().double()
@@ -122,7 +129,8 @@ class Peeling:
         inside = self.into.basis.T @ seen
         apart = seen - self.into.basis @ inside
         # what noise alone puts there: of the second layer's columns, and of the first layer's
-        size = float((bend[:, None] * self.weight.T).square().sum()) / len(self.weight)
+        off = max(1, len(self.weight) - self.tokens)
+        size = float((bend[:, None] * self.weight.T).square().sum()) * off / len(self.weight)
         noise = size * torch.diag(self.out.doubt)
         noise += len(bend) * inside.T @ (self.into.doubt[:, None] * inside)
         noise += ERROR * seen.T @ seen
@@ -149,12 +157,19 @@ class Peeling:
             q = torch.linalg.qr(taken.T).Q
             kept = gradient - q @ (q.T @ gradient)
             self.shared[layer.weight_name], self.shared[layer.bias_name] = kept[:, :-1], kept[:, -1]
-        self.rest = TokenEquations(self.block, self.shared, self.left)
+        self.rest = TokenEquations(self.block, self.shared, self.left, self.told)
 
 
-def both(shared: Mapping[str, Tensor], layer: Linear) -> Float[Tensor, "g e"]:
-    """Gradient of a layer's weight, with the bias's as one more column; float64."""
-    return torch.cat([shared[layer.weight_name], shared[layer.bias_name][:, None]], 1).double()
+def both(
+    shared: Mapping[str, Tensor], layer: Linear, told: Container[str] | None
+) -> Float[Tensor, "g e"]:
+    """Gradient of a layer's weight, with the bias's as one more column; float64.
+
+    That column is zero where nothing tells the factor of either.
+    """
+    weight, bias = shared[layer.weight_name], shared[layer.bias_name]
+    alike = told is None or all(name in told for name in (layer.weight_name, layer.bias_name))
+    return torch.cat([weight, float(alike) * bias[:, None]], 1).double()
 
 
 def _lowest(apart: Float[Tensor, "f t"], unit: Float[Tensor, "t t"]) -> Float[Tensor, " t"] | None:

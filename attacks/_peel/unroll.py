@@ -51,7 +51,7 @@ def unroll(vit: ViT, shared: Mapping[str, Tensor], peeling: Peeling) -> Unrolled
     through = through - through.mean(1, keepdim=True) - unit * along
     direct = raw / _scale(vit, peeling.weight, block.fc2.weight, block.fc2.weight_name)
     last = _scale(vit, None, block.proj.weight, block.proj.weight_name)
-    seen = both(shared, block.proj)
+    seen = both(shared, block.proj, peeling.told)
     columns = torch.linalg.svd(seen, full_matrices=False).U[:, :t]
     # the token's gradient is direct + through / scale, and the projection sees all of it
     one, other = (x * last - (x * last) @ columns @ columns.T for x in (direct, through))
@@ -70,7 +70,8 @@ def _heads(
     alike: where they hardly differ, the mean over all tokens is the better guess.
     """
     weight, bias = seen[:, :-1], seen[:, -1]
-    middle = bias @ weight / bias.square().sum()
+    # without a bias that tells, around zero
+    middle = bias @ weight / bias.square().sum().clamp(min=torch.finfo(bias.dtype).tiny)
     gap = weight - gradient.sum(0)[:, None] * middle  # d h
     values, vectors = torch.linalg.eigh(gradient @ gradient.T)
     values = values.clamp(min=0)
@@ -79,7 +80,7 @@ def _heads(
     outside = (gap - basis @ (basis.T @ gap)).square().mean()
     noise = outside * len(gap) / max(1, len(gap) - len(gradient))
     noise = noise.clamp(min=ERROR * float(weight.square().mean()))
-    spread = middle.square().mean()
+    spread = weight.square().mean() / gradient.square().mean()
     for _ in range(ROUNDS):
         variance = 1 / (values / noise + 1 / spread)
         spread = (variance[:, None] * told / noise).square().mean() + variance.mean()

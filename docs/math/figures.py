@@ -1,6 +1,7 @@
 """Draw the figures of the pages beside this file: python docs/math/figures.py [NAME ...]."""
 
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from privbench.attacks._linear.ambiguity import ambiguity
 from privbench.attacks._linear.bins import layout
 from privbench.attacks._linear.completion import complete
 from privbench.attacks._linear.watermark import read
+from privbench.attacks._peel.peeling import Peeling, standard
 from privbench.attacks._span.search import ROOT, Search
 from privbench.attacks._update.reading import from_pictures
 from privbench.attacks.imprint import ALONE, _bins, _by_image, _by_place, _picture
@@ -180,6 +182,41 @@ def span() -> Figure:
     return figure
 
 
+def batches() -> Figure:
+    """Tokens, means of two of them, and strangers under the equations; a batch that comes back."""
+    figure, plot, places = stage(4, 2)
+    seen, secret = observed(victim("vit_patch8"), 0, 4)
+    vit = deepcopy(seen.model.vit).double().requires_grad_(False)
+    block, shared = vit.block(0), from_pictures(seen)
+    stream = vit.sequence(vit.embed(secret.fed.double()), vit.positions)
+    stream = stream + block.proj(block.heads(block.norm1(stream)))
+    tokens = standard(stream.flatten(0, 1), block.norm2.eps)
+    peeling = Peeling(vit, shared, len(tokens))
+    one, two = torch.triu_indices(len(tokens), len(tokens), 1)
+    apart = (tokens[one] - tokens[two]).square().mean(1).sqrt()
+    means = peeling.surprise(standard(tokens[one] + tokens[two]))
+    plot.loglog(apart, means, ".", ms=3, color=ORANGE, label="means of two tokens")
+    wild = standard(torch.randn(200, vit.width, generator=generator("strangers")).double())
+    across = torch.cdist(wild, tokens).amin(1) / vit.width**0.5
+    plot.loglog(across, peeling.surprise(wild), ".", ms=3, color=GRAY, label="strangers")
+    right = peeling.surprise(tokens)
+    plot.loglog(
+        torch.full_like(right, float(apart.min()) / 2), right, ".", color=BLUE, label="tokens"
+    )
+    plot.set_xlabel("distance of the two, or to the nearest token", fontsize=9)
+    plot.set_ylabel(r"$\chi^2$ over its degrees of freedom", fontsize=9)
+    plot.legend(frameon=False, fontsize=9, loc="lower right")
+    found = make(Attack, "peel", {}).reconstruct(seen, generator("figure"), lambda *_: None).images
+    gap = torch.stack([(found - picture).square().mean((1, 2, 3)) for picture in secret.fed])
+    for index, picture in enumerate(secret.fed):
+        nearest = found[int(gap[index].argmin())]
+        show(places[index], picture, "")
+        show(places[4 + index], nearest, psnr(nearest.double(), picture.double()))
+    places[0].set_ylabel("the batch", fontsize=9)
+    places[4].set_ylabel("found", fontsize=9)
+    return figure
+
+
 def watermark() -> Figure:
     """Singular values of the system under tables of different rank."""
     figure, plot, places = stage(3)
@@ -245,6 +282,7 @@ PAGES = {
     "pe_ls": pe_ls,
     "ambiguity": open_patches,
     "span": span,
+    "batches": batches,
     "watermark": watermark,
     "imprint": imprint,
 }

@@ -88,7 +88,7 @@ def test_taking_tokens_out_leaves_the_hulls_of_the_others(trained, shared):
         assert peeling.take(token)
     peeling.refresh()
     assert peeling.left == 14
-    gradient = both(peeling.shared, peeling.block.fc2)
+    gradient = both(peeling.shared, peeling.block.fc2, None)
     assert visible(gradient, 34) <= 20  # what twenty tokens gave has gone, but for rounding
     hidden = peeling.inner(truth)[2]
     apart = peeling.rest.hull2.residual(hidden).norm(dim=1) / hidden.norm(dim=1)
@@ -126,6 +126,7 @@ def test_members_and_copies_are_read_off_what_attention_gave(victim):
         nothing,
         torch.ones(count).double(),
         torch.full((count,), 1e-6).double(),
+        torch.arange(count) != 6,
         torch.ones(1, vit.width).double(),
         torch.zeros(count).double(),
     )
