@@ -86,7 +86,7 @@ class Hunt:
 
     def _descend(
         self, system: TokenEquations, starts: Float[Tensor, "s d"]
-    ) -> tuple[Float[Tensor, "s d"], Float[Tensor, " s"]]:
+    ) -> tuple[Float[Tensor, "e d"], Float[Tensor, " e"]]:
         """Lower the distance from the hulls, inside the first; the cost in units of the spread."""
         norm, rows = self.peeling.block.norm2, system.hull1.rows
         point, along = torch.zeros_like(rows[0]), rows
