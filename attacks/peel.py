@@ -8,27 +8,28 @@ position gradient and no label, for one picture as for as many as leave fewer to
 width (DAGER, arXiv:2405.15586, has that bound for text, where tokens come from a list).
 """
 
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Annotated, ClassVar
 
-import torch
 from pydantic import Field
-from torch import Generator
+from torch import Generator, Tensor
 
 from privbench.attack import Attack, Tick
 from privbench.attacks._peel.fill import Fill
-from privbench.attacks._peel.gather import drawn, pictures, place, places
+from privbench.attacks._peel.gather import Places, pictures, place, places
 from privbench.attacks._peel.hunt import Hunt
 from privbench.attacks._peel.judge import judged
 from privbench.attacks._peel.peeling import Peeling
-from privbench.attacks._peel.settle import Settling, seats
+from privbench.attacks._peel.settle import Settled, Settling, seats
 from privbench.attacks._peel.starts import Starts
 from privbench.attacks._peel.unroll import unroll
 from privbench.attacks._update.pixels import rounded
-from privbench.attacks._update.reading import comparable, from_pictures
+from privbench.attacks._update.reading import comparable, from_pictures, mask
 from privbench.observation import Observation
 from privbench.roles import Role
 from privbench.threat import Reconstruction
+from privbench.vit import ViT
 
 
 class Peel(Attack):
@@ -46,30 +47,25 @@ class Peel(Attack):
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         """Find tokens until none is left, and make pictures of them; mean color where none is."""
         vit = deepcopy(seen.model.vit).double().requires_grad_(False)
-        shared, batch = from_pictures(seen), seen.shape[0]
+        shared, batch, draw = from_pictures(seen), seen.shape[0], mask(seen)
         each = vit.grid**2 + vit.tokens_before
         tokens, room = batch * each, vit.width - 1
-        peeling = Peeling(vit, shared, min(tokens, room), comparable(seen))
-        where = places(seen, vit, shared)
-        hunt = Hunt(peeling, rng, self.steps)
+        normal = vit.stem.weight.new_zeros(batch, vit.grid**2, vit.stem.weight.shape[1])
+        share, evaluations = 0.0, 0
         if tokens <= room:
-            source = Starts(vit, where, rng)
-            for done in hunt.run(source, self.starts, self.rounds):
+            peeling = Peeling(vit, shared, tokens, comparable(seen))
+            where, hunt = places(seen, vit, shared), Hunt(peeling, rng, self.steps)
+            for done in hunt.run(Starts(vit, where, rng), self.starts, self.rounds):
                 tick(done, self.rounds, peeling.left / tokens)
-        normal = torch.zeros(batch, vit.grid**2, where.origin.shape[1]).to(where.origin)
-        share = 0.0
-        if len(peeling.found):
-            placed = place(vit, unroll(vit, shared, peeling), where, peeling.whole.directions)
-            token = seats(placed, pictures(vit.block(0), placed, batch, each), where, batch)
-            settled = Settling(vit, peeling.found, placed, where).run(token)
-            settled = Fill(vit, peeling, where).run(settled)
-            normal, share = settled.patches(where), float(settled.sure.double().mean())
-        draw = drawn(where, batch)
+            evaluations = hunt.evaluations
+            if len(peeling.found):
+                settled = assembled(vit, shared, peeling, where, batch)
+                normal, share = settled.patches(where), float(settled.sure.double().mean())
         images = vit.pixels(normal).to(seen.model.vit.mean).clamp(0, 1)
-        known, objective = judged(seen, images, draw)
+        known, objective = judged(seen, shared, images, draw)
         # most pictures have 256 levels, and the gradient tells whether these do
         exact, calls = rounded(images), int(known is not None)
-        again, nearer = judged(seen, exact, draw) if share else (known, objective)
+        again, nearer = judged(seen, shared, exact, draw) if share else (known, objective)
         if nearer < objective:
             images, known, objective, calls = exact, again, nearer, 2 * calls
         tick(self.rounds, self.rounds, objective)
@@ -85,6 +81,17 @@ class Peel(Attack):
             "tokens": float(tokens),
             "largest_batch": float(room // each),
             "found": share,
-            "token_evaluations": float(hunt.evaluations),
+            "token_evaluations": float(evaluations),
         }
         return Reconstruction(images, objective, known, calls, report, tuple(notes))
+
+
+def assembled(
+    vit: ViT, shared: Mapping[str, Tensor], peeling: Peeling, where: Places, batch: int
+) -> Settled:
+    """Make pictures of the tokens that are found."""
+    block, each = peeling.block, len(where.rows)
+    placed = place(block, unroll(vit, shared, peeling), where, peeling.whole.directions)
+    token = seats(placed, pictures(block, placed, batch, each), where, batch)
+    settled = Settling(block, peeling.found, placed, where).run(token)
+    return Fill(vit, peeling, where).run(settled)

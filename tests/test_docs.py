@@ -57,7 +57,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fewest(words: list[str]) -> list[str]:
     """Return options that make a command short; the last one given wins."""
-    return ["--images", "1"] if words[0] in ("run", "eval") else []
+    batch = words[words.index("--batch-size") + 1] if "--batch-size" in words else "1"
+    return ["--images", batch] if words[0] in ("run", "eval") else []
 
 
 def shallow(words: list[str]) -> list[str]:

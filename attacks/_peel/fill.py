@@ -32,11 +32,8 @@ class Fill:
 
     def __init__(self, vit: ViT, peeling: Peeling, where: Places) -> None:
         self.vit, self.peeling, self.where = vit, peeling, where
-        self.system = peeling.whole
-        self.moves = where.basis @ vit.stem.weight.T  # k d
-        self.base = where.rows + where.origin @ vit.stem.weight.T  # s d
-        noise = tuple(float(one.median()) for one in self.system.variances(peeling.found))
-        self.noise = (noise[0], noise[1])
+        self.system, self.moves = peeling.whole, where.moves
+        self.noise = self.system.typical(peeling.found)
 
     def run(self, settled: Settled) -> Settled:
         """Sharpen what is known, then fill what is empty, as long as that finds something."""
@@ -63,32 +60,21 @@ class Fill:
         pixels = self.vit.pixels(one.expand(1, self.vit.grid**2, -1))
         return bool(pixels.min() > -SLACK and pixels.max() < 1 + SLACK)
 
-    def _given(self, answer: Float[Tensor, "b n k"]) -> Float[Tensor, "b n d"]:
-        """Return tokens behind attention, but for what they are themselves."""
-        tokens = self.base.expand(len(answer), -1, -1).clone()
-        tokens[:, self.where.prefix :] += answer @ self.moves
-        block = self.peeling.block
-        given = block.proj(block.heads(block.norm1(tokens)))
-        return (self.base + given)[:, self.where.prefix :]
-
     def _down(
         self, offset: Float[Tensor, "r d"], start: Float[Tensor, "r k"]
     ) -> tuple[Float[Tensor, "r k"], Float[Tensor, " r"]]:
         """Go down from these patches with what attention gives held; chi square at the end."""
         solved = solve(
             lambda at, rows: self.system.cost(offset[rows] + at @ self.moves, self.noise),
-            lambda at, rows: self._model(offset[rows] + at @ self.moves),
+            lambda at, rows: self.system.model(
+                offset[rows] + at @ self.moves, self.moves, self.noise
+            ),
             start,
             STEPS,
             0.5,
         )
-        return solved.at, self._surprise(offset + solved.at @ self.moves)
-
-    def _model(self, stream: Float[Tensor, "r d"]) -> tuple[Tensor, Tensor]:
-        return self.system.model(stream, self.moves, self.noise)
-
-    def _surprise(self, stream: Float[Tensor, "r d"]) -> Float[Tensor, " r"]:
-        return self.peeling.surprise(standard(stream, self.peeling.block.norm2.eps))
+        ends = standard(offset + solved.at @ self.moves, self.peeling.block.norm2.eps)
+        return solved.at, self.peeling.surprise(ends)
 
     def _sharpen(self, answer: Float[Tensor, "b n k"], sure: Bool[Tensor, "b n"]) -> float:
         """Bring all known patches to their roots, in place; the median of their chi square."""
@@ -96,20 +82,19 @@ class Fill:
             return 0.0
         doubt = answer.new_zeros(0)
         for _ in range(PASSES):
-            answer[sure], doubt = self._down(self._given(answer)[sure], answer[sure])
-
+            offset = self.where.behind(self.peeling.block, answer)[sure]
+            answer[sure], doubt = self._down(offset, answer[sure])
         return float(doubt.median())
 
     def _seat(self, picture: Float[Tensor, "n k"], seat: int) -> tuple[Float[Tensor, " k"], float]:
         """Try every patch of the picture on a seat, and go down from there; and its chi square."""
-        basis, origin = self.where.basis, self.where.origin[self.where.prefix :]
-        start = (origin + picture @ basis - origin[seat]) @ basis.T
+        origin = self.where.origin[self.where.prefix + seat]
+        start = (self.where.patches(picture[None])[0] - origin) @ self.where.basis.T
         doubt = start[:, 0]
         for _ in range(PASSES):
             tried = picture.expand(len(start), -1, -1).clone()
             tried[:, seat] = start
-            start, doubt = self._down(self._given(tried)[:, seat], start)
+            start, doubt = self._down(self.where.behind(self.peeling.block, tried)[:, seat], start)
             best = doubt.argsort()[:KEPT]
             start, doubt = start[best], doubt[best]
-
         return start[0], float(doubt[0])

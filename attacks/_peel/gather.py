@@ -12,7 +12,6 @@ from privbench.attacks._peel.unroll import Unrolled
 from privbench.attacks._update.reading import mask
 from privbench.observation import Observation
 from privbench.roles import Block
-from privbench.threat import Draw
 from privbench.vit import ViT
 
 LEAST = 1e-9
@@ -35,8 +34,21 @@ class Places:
     """Prefix tokens, then all places; masked ones have their common embedding."""
     origin: Float[Tensor, "s p"]
     basis: Float[Tensor, "k p"]
+    base: Float[Tensor, "s d"]
+    """As tokens: that of the origin, and what a unit along the basis adds."""
+    moves: Float[Tensor, "k d"]
     prefix: int
-    masked: Bool[Tensor, " n"]
+
+    def patches(self, answer: Float[Tensor, "b n k"]) -> Float[Tensor, "b n p"]:
+        """Patches of whole pictures from their coordinates."""
+        return self.origin[self.prefix :] + answer @ self.basis
+
+    def behind(self, block: Block, answer: Float[Tensor, "b n k"]) -> Float[Tensor, "b n d"]:
+        """Tokens behind attention, of the base and not of the patches themselves."""
+        tokens = self.base.expand(len(answer), -1, -1).clone()
+        tokens[:, self.prefix :] += answer @ self.moves
+        given = block.proj(block.heads(block.norm1(tokens)))
+        return (self.base + given)[:, self.prefix :]
 
 
 def places(seen: Observation, vit: ViT, shared: Mapping[str, Tensor]) -> Places:
@@ -60,13 +72,14 @@ def places(seen: Observation, vit: ViT, shared: Mapping[str, Tensor]) -> Places:
     if d is not None:
         seen_by = torch.linalg.svd(d, full_matrices=False).Vh
         rest = weight - seen_by.T @ (seen_by @ weight)
-    if count >= p:
-        return Places(rows, origin, torch.eye(p).to(weight), before, masked)
-    basis = torch.linalg.svd(rest, full_matrices=False).Vh[:count]
-    if d is not None:
-        whole = torch.linalg.lstsq(d.T, weight, driver="gelsd").solution
-        origin[before:][known] = whole - whole @ basis.T @ basis
-    return Places(rows, origin, basis, before, masked)
+    basis = torch.eye(p).to(weight)
+    if count < p:
+        basis = torch.linalg.svd(rest, full_matrices=False).Vh[:count]
+        if d is not None:
+            whole = torch.linalg.lstsq(d.T, weight, driver="gelsd").solution
+            origin[before:][known] = whole - whole @ basis.T @ basis
+    embed = vit.stem.weight
+    return Places(rows, origin, basis, rows + origin @ embed.T, basis @ embed.T, before)
 
 
 @dataclass(frozen=True)
@@ -75,7 +88,6 @@ class Placed:
 
     place: Int[Tensor, " t"]
     """Row of the places that explains it best."""
-    patches: Float[Tensor, "t p"]
     tokens: Float[Tensor, "t d"]
     """As they entered the first block, whole."""
     heads: Float[Tensor, "t d"]
@@ -98,20 +110,19 @@ class Members:
     """Which picture each token belongs to, and how often it occurs there."""
 
     picture: Int[Tensor, " t"]
-    """-1 where that is not known."""
     copies: Int[Tensor, " t"]
     """Equal patches without places of their own are one token."""
 
 
-def place(vit: ViT, found: Unrolled, where: Places, moves: Float[Tensor, "q d"]) -> Placed:
+def place(block: Block, found: Unrolled, where: Places, moves: Float[Tensor, "q d"]) -> Placed:
     """Fit every token at every place, and keep the best.
 
     What attention gave is known but for its doubt along these moves of the heads.
     """
-    block, embed = vit.block(0), vit.stem.weight
-    free = torch.cat([where.basis @ embed.T, torch.ones_like(found.entered[:1])])  # k+1 d
-    base = where.rows + where.origin @ embed.T
-    values, vectors = torch.linalg.eigh(_outer(block, moves))
+    base = where.base
+    free = torch.cat([where.moves, torch.ones_like(base[:1])])  # k+1 d
+    moved = moves @ block.proj.weight.T
+    values, vectors = torch.linalg.eigh(moved.T @ moved)
     values = values.clamp(min=0)
     floor = SURE * found.entered.square().mean(1)  # t
     k, t = len(where.basis), len(found.entered)
@@ -141,15 +152,9 @@ def place(vit: ViT, found: Unrolled, where: Places, moves: Float[Tensor, "q d"])
         theirs = (part * left[best] / weight) @ vectors.T
         heads[one] += inverse @ theirs
         misfit[one] = (rest - theirs).norm() / found.entered[one].norm()
-    patches = where.origin[at] + answer @ where.basis
-    tokens = base[at] + answer @ where.basis @ embed.T
+    tokens = base[at] + answer @ where.moves
     single = (where.rows[at][:, None] == where.rows).all(2).sum(1) == 1
-    return Placed(at, patches, tokens, heads, answer, scale, found.doubt, single, free, misfit)
-
-
-def _outer(block: Block, moves: Float[Tensor, "q d"]) -> Float[Tensor, "d d"]:
-    moved = moves @ block.proj.weight.T
-    return moved.T @ moved
+    return Placed(at, tokens, heads, answer, scale, found.doubt, single, free, misfit)
 
 
 def pictures(block: Block, placed: Placed, batch: int, each: int) -> Members:
@@ -214,11 +219,3 @@ def _equations(
 def _held(system: Float[Tensor, "e m"], target: Float[Tensor, " e"]) -> Float[Tensor, " n"]:
     held = torch.from_numpy(nnls(system.cpu().numpy(), target.cpu().numpy())[0])
     return torch.cat([torch.ones_like(held[:1]), held])
-
-
-def drawn(where: Places, batch: int) -> Draw | None:
-    """Draw of the defense that the update shows, if there is a mask."""
-    if not where.masked.any():
-        return None
-    still = torch.arange(len(where.masked), device=where.masked.device)
-    return Draw(where.masked.expand(batch, -1), still.expand(batch, -1))

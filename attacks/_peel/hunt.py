@@ -88,17 +88,12 @@ class Hunt:
         self, system: TokenEquations, starts: Float[Tensor, "s d"]
     ) -> tuple[Float[Tensor, "e d"], Float[Tensor, " e"]]:
         """Lower the distance from the hulls, inside the first; the cost in units of the spread."""
-        norm, rows = self.peeling.block.norm2, system.hull1.rows
-        point, along = torch.zeros_like(rows[0]), rows
-        if system.hull1.affine:
-            last = rows[:, -1]
-            point = (last / last.square().sum()) @ rows
-            along = torch.linalg.svd(last[None], full_matrices=True).Vh[1:] @ rows
-        base = (point[:-1] - norm.bias) / norm.weight
+        norm, (point, along) = self.peeling.block.norm2, system.hull1.points
+        base = (point - norm.bias) / norm.weight
         if not len(along):  # one token is left, and its hull is a point
             return standard(base[None]), base.new_zeros(1)
-        moves = along[:, :-1] / norm.weight
-        theta = (norm(starts) - point[:-1]) @ along[:, :-1].T
+        moves = along / norm.weight
+        theta = (norm(starts) - point) @ along.T
         z, _, h = self.peeling.inner(starts)
         spread = [x.var(0, unbiased=False).sum() for x in (z, h)]
         least = [LEAST * x.square().sum(1).mean() for x in (z, h)]  # of starts that are all alike

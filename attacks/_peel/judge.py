@@ -1,11 +1,13 @@
 """Labels of pictures that are found, each its own, and how near their gradient comes."""
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from privbench.attacks._matching.distances import relative
-from privbench.attacks._update.reading import from_pictures, labels
+from privbench.attacks._update.reading import labels
 from privbench.errors import NotGranted
 from privbench.observation import Observation
 from privbench.threat import Draw, Images
@@ -32,9 +34,9 @@ def of_each(seen: Observation, images: Images, draw: Draw | None) -> Int[Tensor,
 
 
 def judged(
-    seen: Observation, images: Images, draw: Draw | None
+    seen: Observation, shared: Mapping[str, Tensor], images: Images, draw: Draw | None
 ) -> tuple[Int[Tensor, " b"] | None, float]:
-    """Return the labels, granted or shown, and the gradient's distance with them.
+    """Return the labels, granted or shown, and the distance to the pictures' shared gradient.
 
     Infinite where no labels are shown, or where the gradient is undefined.
     """
@@ -45,7 +47,6 @@ def judged(
         known = labels(seen) if known is None else known
     except NotGranted:
         return None, float("inf")
-    shared = from_pictures(seen)
     gradient = seen.model.gradient(images, known, draw, differentiable=False)
     value = float(relative({name: gradient[name] for name in shared}, shared))
     return known, value if value == value else float("inf")

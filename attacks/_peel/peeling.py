@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn.functional import gelu
 
 from privbench.attacks._span.levenberg import solve
-from privbench.attacks._span.tokens import ERROR, TokenEquations
-from privbench.roles import Block, Linear
+from privbench.attacks._span.tokens import ERROR, TokenEquations, joined, slope
+from privbench.roles import Block
 from privbench.vit import ViT
 
 CLEAR = 10.0
@@ -52,8 +52,8 @@ class Peeling:
         """Take the gradients; where a defense scaled each by itself, say whose factor is told."""
         self.block: Block = vit.block(0)
         self.shared, self.told = dict(shared), told
-        self.first = both(shared, self.block.fc1, told)
-        self.second = both(shared, self.block.fc2, told)
+        self.first, _ = joined(shared, self.block.fc1, told)
+        self.second, _ = joined(shared, self.block.fc2, told)
         # equal tokens are one, and some may weigh less than the noise
         self.tokens = tokens = max(visible(one, tokens) for one in (self.first, self.second))
         self.whole = TokenEquations(self.block, shared, tokens, told)
@@ -110,8 +110,7 @@ class Peeling:
 
     def _polish(self, stream: Float[Tensor, "r d"], steps: int) -> Float[Tensor, "r d"]:
         free = torch.eye(stream.shape[1]).to(stream)
-        noise = tuple(float(one.median()) for one in self.whole.variances(stream))
-        noise = (noise[0], noise[1])
+        noise = self.whole.typical(stream)
         solved = solve(
             lambda at, _: self.whole.cost(at, noise),
             lambda at, _: self.whole.model(at, free, noise),
@@ -160,18 +159,6 @@ class Peeling:
         self.rest = TokenEquations(self.block, self.shared, self.left, self.told)
 
 
-def both(
-    shared: Mapping[str, Tensor], layer: Linear, told: Container[str] | None
-) -> Float[Tensor, "g e"]:
-    """Gradient of a layer's weight, with the bias's as one more column; float64.
-
-    That column is zero where nothing tells the factor of either.
-    """
-    weight, bias = shared[layer.weight_name], shared[layer.bias_name]
-    alike = told is None or all(name in told for name in (layer.weight_name, layer.bias_name))
-    return torch.cat([weight, float(alike) * bias[:, None]], 1).double()
-
-
 def _lowest(apart: Float[Tensor, "f t"], unit: Float[Tensor, "t t"]) -> Float[Tensor, " t"] | None:
     """Return the one direction that is sent to next to nothing, in these units; None if two are."""
     spread = torch.linalg.solve_triangular(unit, apart.T, upper=False).T
@@ -193,12 +180,6 @@ def visible(gradient: Float[Tensor, "g f"], most: int) -> int:
             break
         rank -= 1
     return rank
-
-
-def slope(values: Float[Tensor, "r f"]) -> Float[Tensor, "r f"]:
-    """Return the derivative of GELU."""
-    bell = torch.exp(-values.square() / 2) / (2 * torch.pi) ** 0.5
-    return 0.5 * (1 + torch.erf(values / 2**0.5)) + values * bell
 
 
 def standard(tokens: Float[Tensor, "r d"], eps: float = 0.0) -> Float[Tensor, "r d"]:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from privbench.attacks._peel.gather import Members, Placed, Places
-from privbench.vit import ViT
+from privbench.roles import Block
 
 MAY, FITS = 0.3, 0.02
 """Share of a token that its place may leave unexplained, before and after it has settled."""
@@ -37,8 +37,7 @@ class Settled:
 
     def patches(self, where: Places) -> Float[Tensor, "b n p"]:
         """Return the patches; the mean color, which is worth more than the place's, for others."""
-        found = where.origin[where.prefix :] + self.answer @ where.basis
-        return torch.where(self.sure[..., None], found, 0.0)
+        return torch.where(self.sure[..., None], where.patches(self.answer), 0.0)
 
 
 def seats(placed: Placed, members: Members, where: Places, batch: int) -> Int[Tensor, "b s"]:
@@ -48,7 +47,7 @@ def seats(placed: Placed, members: Members, where: Places, batch: int) -> Int[Te
     taken = torch.full((batch, len(rows)), -1)
     for one in placed.misfit.argsort().tolist():
         row, picture = int(placed.place[one]), int(members.picture[one])
-        if picture < 0 or placed.misfit[one] > MAY:
+        if placed.misfit[one] > MAY:
             continue
         free = (alike[row] & (taken[picture] < 0)).nonzero().flatten()
         if taken[picture, row] < 0:
@@ -61,12 +60,10 @@ class Settling:
     """Passes over pictures whose tokens have their seats."""
 
     def __init__(
-        self, vit: ViT, found: Float[Tensor, "t d"], placed: Placed, where: Places
+        self, block: Block, found: Float[Tensor, "t d"], placed: Placed, where: Places
     ) -> None:
-        self.block, self.found, self.placed, self.where = vit.block(0), found, placed, where
-        self.base = where.rows + where.origin @ vit.stem.weight.T  # s d
-        self.moves = where.basis @ vit.stem.weight.T  # k d
-        self.free = torch.cat([self.moves, -torch.ones_like(self.base[:1])])
+        self.block, self.found, self.placed, self.where = block, found, placed, where
+        self.free = torch.cat([where.moves, -torch.ones_like(where.base[:1])])
         self.inverse = torch.linalg.pinv(self.free.T)  # k+1 d
 
     def run(self, token: Int[Tensor, "b s"]) -> Settled:
@@ -91,18 +88,14 @@ class Settling:
 
         Also returns the share of each seated token that is left unexplained.
         """
-        before, here = self.where.prefix, self._here(token)
-        one = token[:, before:][here.cpu()].to(answer.device)
+        here = self._here(token)
+        one = token[:, self.where.prefix :][here.cpu()].to(answer.device)
         unit, scale = self.found[one], self.placed.scale[one]
-        at = here.nonzero()[:, 1] + before
         off = unit - unit @ self.inverse.T @ self.free
         known = len(self.free) + 1 < unit.shape[1]  # else the places leave every scale possible
         answer, misfit = answer.clone(), answer.new_zeros(here.shape)
         for _ in range(count if len(one) else 0):
-            tokens = self.base.expand(len(token), -1, -1).clone()
-            tokens[:, before:] += answer @ self.moves
-            given = self.block.proj(self.block.heads(self.block.norm1(tokens)))[:, before:][here]
-            target = self.base[at] + given
+            target = self.where.behind(self.block, answer)[here]
             if known:
                 scale = (off * target).sum(1) / off.square().sum(1)
             gap = scale[:, None] * unit - target
@@ -115,7 +108,7 @@ class Settling:
         return answer, misfit
 
     def _here(self, token: Int[Tensor, "b s"]) -> Bool[Tensor, "b n"]:
-        return (token[:, self.where.prefix :] >= 0).to(self.base.device)
+        return (token[:, self.where.prefix :] >= 0).to(self.where.base.device)
 
     def _guess(
         self, token: Int[Tensor, "b s"], here: Bool[Tensor, "b n"]
@@ -128,8 +121,8 @@ class Settling:
         answer = origin.new_zeros(*here.shape, len(basis))
         one = token[:, self.where.prefix :][here.cpu()].to(answer.device)
         answer[here] = self.placed.answer[one]
-        patches = origin + answer @ basis
-        like = (patches * here[..., None]).sum(1) / here.sum(1, keepdim=True).clamp(min=1)
+        like = (self.where.patches(answer) * here[..., None]).sum(1)
+        like = like / here.sum(1, keepdim=True).clamp(min=1)
         mean = (like[:, None] - origin) @ basis.T
         answer = torch.where(here[..., None], answer, mean)
         mostly = here.double().mean(1) > 0.5

@@ -39,10 +39,11 @@ class Starts:
         at, other = (self._pick(len(x), count) for x in (self.rows, self.added))
         added = self.added[other] * (1 + STRAY * self._noise(count, 1))
         tokens = standard(patches @ self.vit.stem.weight.T + self.rows[at] + added)
-        for at in range(0, min(count, PICTURES * self.where.prefix), max(1, self.where.prefix)):
-            entered, added = self._picture()
-            own = standard((entered + added)[: self.where.prefix])
-            tokens[at : at + len(own)] = own[: len(tokens) - at]
+        before = self.where.prefix
+        for first in range(0, min(count, PICTURES * before), max(1, before)):
+            entered, given = self._picture()
+            own = standard((entered + given)[:before])
+            tokens[first : first + before] = own[: count - first]
         if len(found):
             half = len(tokens[1::2])
             one, two = (found[self._pick(len(found), half)] for _ in range(2))

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from privbench.attacks._peel.peeling import Peeling, both, slope
-from privbench.attacks._span.tokens import ERROR
+from privbench.attacks._peel.peeling import Peeling
+from privbench.attacks._span.tokens import ERROR, joined, slope
+from privbench.roles import Linear
 from privbench.vit import ViT
 
 ROUNDS = 5
@@ -49,9 +50,8 @@ def unroll(vit: ViT, shared: Mapping[str, Tensor], peeling: Peeling) -> Unrolled
     through = (u @ block.fc1.weight) * block.norm2.weight
     along = (through * unit).mean(1, keepdim=True)
     through = through - through.mean(1, keepdim=True) - unit * along
-    direct = raw / _scale(vit, peeling.weight, block.fc2.weight, block.fc2.weight_name)
-    last = _scale(vit, None, block.proj.weight, block.proj.weight_name)
-    seen = both(shared, block.proj, peeling.told)
+    direct, last = raw / _scale(vit, block.fc2), _scale(vit, block.proj)
+    seen, _ = joined(shared, block.proj, peeling.told)
     columns = torch.linalg.svd(seen, full_matrices=False).U[:, :t]
     # the token's gradient is direct + through / scale, and the projection sees all of it
     one, other = (x * last - (x * last) @ columns @ columns.T for x in (direct, through))
@@ -90,9 +90,7 @@ def _heads(
     return middle + vectors @ around, doubt
 
 
-def _scale(
-    vit: ViT, raw: Tensor | None, folded: Float[Tensor, "d f"], name: str
-) -> Float[Tensor, " d"]:
+def _scale(vit: ViT, layer: Linear) -> Float[Tensor, " d"]:
     """Layer scale that the block has folded into a weight, one factor for each row."""
-    raw = vit.get_parameter(name).detach().double() if raw is None else raw
-    return (folded * raw).sum(1) / raw.square().sum(1)
+    raw = vit.get_parameter(layer.weight_name).detach().double()
+    return (layer.weight * raw).sum(1) / raw.square().sum(1)

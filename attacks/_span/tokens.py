@@ -9,6 +9,7 @@ roots of one system that holds no other token.
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -38,6 +39,19 @@ class Hull:
     """Directions off the hull: as many equations for each token."""
     affine: bool = True
     """Whether the bias tells; else the rows are of the inputs' span, and zero in the last place."""
+
+    @cached_property
+    def points(self) -> tuple[Float[Tensor, " f"], Float[Tensor, "q f"]]:
+        """Return the point with the least norm and the directions: those with a one at the end.
+
+        Of a span zero and its rows.
+        """
+        if not self.affine:
+            return torch.zeros_like(self.rows[0, :-1]), self.rows[:, :-1]
+        last = self.rows[:, -1]
+        point = (last / last.square().sum()) @ self.rows
+        along = torch.linalg.svd(last[None], full_matrices=True).Vh[1:] @ self.rows
+        return point[:-1], along[:, :-1]
 
     def residual(self, values: Float[Tensor, "r f"]) -> Float[Tensor, "r f+1"]:
         """Return what of [values, 1] lies off the hull."""
@@ -77,14 +91,7 @@ class TokenEquations:
             _hull(shared, layer, tokens, told) for layer in (block.proj, block.fc1, block.fc2)
         )
         self.equations = self.hull1.codimension + self.hull2.codimension
-        if not mixed.affine:
-            self.origin, self.directions = torch.zeros_like(mixed.rows[0, :-1]), mixed.rows[:, :-1]
-            return
-        # points of the projection's hull: those with a one in the last place
-        last = mixed.rows[:, -1]
-        point = (last / last.square().sum()) @ mixed.rows
-        along = torch.linalg.svd(last[None], full_matrices=True).Vh[1:] @ mixed.rows
-        self.origin, self.directions = point[:-1], along[:, :-1]  # d, t-1 d
+        self.origin, self.directions = mixed.points  # d, t-1 d
 
     def attend(self, stream: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]:
         """Return what the heads give each token of a whole sequence, before the projection."""
@@ -129,6 +136,11 @@ class TokenEquations:
         z, hidden = self._inner(stream)
         return self.hull1.variance(z), self.hull2.variance(hidden)
 
+    def typical(self, stream: Float[Tensor, "r d"]) -> tuple[float, float]:
+        """Return the median of these variances over some tokens."""
+        first, second = (float(one.median()) for one in self.variances(stream))
+        return first, second
+
     def cost(self, stream: Float[Tensor, "r d"], noise: tuple[float, float]) -> Float[Tensor, " r"]:
         """Chi square over its degrees of freedom: about 1 for the right token."""
         z, hidden = self._inner(stream)
@@ -164,12 +176,11 @@ class TokenEquations:
         z_moves = (moves - along[..., None] * unit[:, None]) / spread[..., None] * gain
         z = unit * gain + shift
         inner = self.block.fc1(z)
-        bell = torch.exp(-inner.square() / 2) / (2 * torch.pi) ** 0.5
-        slope = 0.5 * (1 + torch.erf(inner / 2**0.5)) + inner * bell  # of gelu
         # fc1 after the norm, whose slope is one matrix for all rows plus one of rank one for each
         wide = (moves * gain) @ self.block.fc1.weight.T  # q 4d
         ahead = (unit * gain) @ self.block.fc1.weight.T  # r 4d
-        h_moves = (wide - along[..., None] * ahead[:, None]) * (slope / spread)[:, None]  # r q 4d
+        bend = (slope(inner) / spread)[:, None]
+        h_moves = (wide - along[..., None] * ahead[:, None]) * bend  # r q 4d
         gradient = stream.new_zeros(len(stream), len(directions))
         matrix = stream.new_zeros(len(stream), len(directions), len(directions))
         for value, change, hull, variance in (
@@ -185,12 +196,28 @@ class TokenEquations:
         return gradient, matrix
 
 
+def joined(
+    shared: Mapping[str, Tensor], layer: Linear, told: Container[str] | None
+) -> tuple[Float[Tensor, "g e"], bool]:
+    """Gradient of a layer's weight with the bias's as one more column, float64; if that tells.
+
+    Where a defense scaled each by itself, and nothing tells both factors, the column is zero.
+    """
+    weight, bias = shared[layer.weight_name], shared[layer.bias_name]
+    tells = told is None or all(name in told for name in (layer.weight_name, layer.bias_name))
+    return torch.cat([weight, float(tells) * bias[:, None]], dim=1).double(), tells
+
+
+def slope(values: Float[Tensor, "r f"]) -> Float[Tensor, "r f"]:
+    """Return the derivative of GELU."""
+    bell = torch.exp(-values.square() / 2) / (2 * torch.pi) ** 0.5
+    return 0.5 * (1 + torch.erf(values / 2**0.5)) + values * bell
+
+
 def _hull(
     shared: Mapping[str, Tensor], layer: Linear, tokens: int, told: Container[str] | None
 ) -> Hull:
-    weight, bias = shared[layer.weight_name], shared[layer.bias_name]
-    affine = told is None or all(name in told for name in (layer.weight_name, layer.bias_name))
-    both = torch.cat([weight, float(affine) * bias[:, None]], dim=1).double()
+    both, affine = joined(shared, layer, told)
     _, s, rows = torch.linalg.svd(both, full_matrices=False)
     width = both.shape[1] - (not affine)
     t = min(tokens, len(s), width)

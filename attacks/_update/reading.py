@@ -143,12 +143,13 @@ def untold(seen: Observation) -> dict[str, Tensor]:
     if not defense.by_tensor or seen.protocol.local_steps > 1:
         return {}
     kept = defense.measured(shared)
-    return {
-        name: part * kept[name] if name in kept else part
+    left = {
+        name: part
         for name, part in seen.model.penalty_gradient(mask(seen)).items()
         if name in shared and name.startswith(ViT.BACKBONE) and part.any()
         if name != ViT.POSITIONS or name in kept
     }
+    return kept_alone(left, kept)
 
 
 def comparable(seen: Observation) -> frozenset[str] | None:

@@ -11,8 +11,9 @@ from scipy.optimize import linear_sum_assignment
 from privbench.attack import Attack
 from privbench.attacks._peel.gather import Placed, pictures, places
 from privbench.attacks._peel.hunt import Hunt
-from privbench.attacks._peel.peeling import Peeling, both, standard, visible
+from privbench.attacks._peel.peeling import Peeling, standard, visible
 from privbench.attacks._peel.starts import Starts
+from privbench.attacks._span.tokens import joined
 from privbench.attacks._update.reading import from_pictures
 from privbench.component import make
 from privbench.dataset import Dataset
@@ -88,7 +89,7 @@ def test_taking_tokens_out_leaves_the_hulls_of_the_others(trained, shared):
         assert peeling.take(token)
     peeling.refresh()
     assert peeling.left == 14
-    gradient = both(peeling.shared, peeling.block.fc2, None)
+    gradient, _ = joined(peeling.shared, peeling.block.fc2, None)
     assert visible(gradient, 34) <= 20  # what twenty tokens gave has gone, but for rounding
     hidden = peeling.inner(truth)[2]
     apart = peeling.rest.hull2.residual(hidden).norm(dim=1) / hidden.norm(dim=1)
@@ -120,7 +121,6 @@ def test_members_and_copies_are_read_off_what_attention_gave(victim):
     nothing = torch.zeros(count, 1).double()
     placed = Placed(
         torch.zeros(count, dtype=torch.long),
-        nothing,
         flat,
         heads,
         nothing,
