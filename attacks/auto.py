@@ -13,7 +13,7 @@ import torch
 from torch import Generator
 
 from privbench.attack import Attack, Tick, check
-from privbench.attacks._auto.probe import probe
+from privbench.attacks._auto.probe import Probe, probe
 from privbench.attacks._auto.tiers import VERSION, Member, Tier, members, possible
 from privbench.attacks._auto.verdict import Distance, Verdict
 from privbench.attacks._order.reassembly import moves, reassemble
@@ -97,7 +97,7 @@ class Auto(Attack):
                 "certified": float(best.proved),
                 "moved": moved,
             },
-            (*answer.warnings, *notes, *_doubts(met, best, int(loose.sum()))),
+            (*answer.warnings, *notes, *_doubts(met, best, int(loose.sum()), found)),
             members={one.name: one.answer.images for one in met},
             choice=best.name,
             draw=answer.draw,
@@ -148,7 +148,7 @@ def _judged(verdict: Verdict, name: str, answer: Reconstruction) -> Candidate:
     return Candidate(name, answer, distance)
 
 
-def _doubts(met: list[Candidate], best: Candidate, loose: int) -> list[str]:
+def _doubts(met: list[Candidate], best: Candidate, loose: int, found: Probe) -> list[str]:
     """Say what keeps the answer from being evidence, in AutoAttack's manner."""
     if best.proved:
         return []
@@ -165,6 +165,12 @@ def _doubts(met: list[Candidate], best: Candidate, loose: int) -> list[str]:
         doubts.append(
             "No member explains the update down to its noise: this is a lower bound on what it "
             "gives away, and a higher tier may find more."
+        )
+    if found.tokens > found.room:
+        doubts.append(
+            f"Tokens of the batch: {found.tokens}, more than the width less one, {found.room}. Not "
+            f"by linear algebra, which takes a batch of at most {found.largest_batch} from this "
+            "model."
         )
     if best.distance.apart == float("inf"):
         doubts.append("The labels are not readable, so candidates could not be compared.")

@@ -27,6 +27,12 @@ class Probe:
     picture, one for each masked patch, one for each further picture's patch."""
     open_dimensions: int
     """Numbers of the picture that linear algebra cannot decide."""
+    tokens: int
+    """Of the whole batch, in the first block."""
+    room: int
+    """Most of them that the gradients of its layers tell apart: the width less one."""
+    largest_batch: int
+    """Most pictures that have no more tokens than that."""
     precision: str
     """exact, bfloat16, float16 or pruned."""
     local_steps: int
@@ -39,6 +45,8 @@ class Probe:
             "probe_masked": float(self.masked),
             "probe_hidden_rank": float(self.hidden),
             "probe_open_dimensions": float(self.open_dimensions),
+            "probe_tokens": float(self.tokens),
+            "probe_largest_batch": float(self.largest_batch),
         }
 
 
@@ -59,13 +67,16 @@ def probe(seen: Observation) -> Probe:
             size = torch.linalg.svdvals(weight - basis.T @ (basis @ weight))
             hidden = int((size > HIDDEN * weight.norm()).sum())
             free = _open(n, d, p, batch, masked)
-    protocol = seen.protocol
+    protocol, each, room = seen.protocol, n + vit.tokens_before, vit.width - 1
     return Probe(
         batch,
         masked,
         ViT.POSITIONS in shared,
         hidden,
         free,
+        batch * each,
+        room,
+        room // each,
         precision,
         protocol.local_steps,
         protocol.rounds,

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from privbench.attacks._auto.probe import Probe
 
 Tier = Literal["smoke", "fast", "standard", "full"]
-VERSION = 3
+VERSION = 4
 
 
 def always(_: Probe) -> bool:
@@ -39,6 +39,10 @@ def _open(one: Probe) -> bool:
     return one.batch == 1 and (one.masked > 0 or not one.positions)
 
 
+def _few(one: Probe) -> bool:
+    return one.tokens <= one.room and (one.batch > 1 or _open(one))
+
+
 def _loose(one: Probe) -> bool:
     return one.open_dimensions > 0
 
@@ -53,6 +57,10 @@ STAGES: tuple[tuple[str, tuple[Member, ...]], ...] = (
             Member("pe_watermark", "smoke", when=lambda one: one.masked == 0),
             Member("mean", "smoke"),
         ),
+    ),
+    (
+        "tokens",
+        (Member("peel", "fast", when=_few),),
     ),
     (
         "restricted",

@@ -14,9 +14,11 @@ from privbench.attacks._auto.verdict import Distance, Verdict
 from privbench.attacks._update.reading import labels, mask
 from privbench.attacks.auto import Candidate
 from privbench.component import make
+from privbench.defense import Defense
 from privbench.seeds import generator
 from privbench.threat import Reconstruction
-from tests.conftest import psnr, quiet
+from privbench.victims.load import load
+from tests.conftest import CPU, psnr, quiet
 
 TIERS = get_args(Tier)
 
@@ -94,6 +96,29 @@ def test_the_truth_stands_at_the_floor_and_others_do_not(defense, victim, shared
     assert not verdict.distance(secret.images.flip(3), labels(seen)).at_floor
 
 
+def test_a_batch_is_proved_as_a_picture_is(shared):
+    subject = load("vit_patch8", {}, (make(Defense, "none", {}),), "trained", CPU)
+    seen, secret = shared(subject, 2)
+    found = attack("fast").reconstruct(seen, generator("a"), quiet)
+    assert found.report["certified"] == 1
+    assert found.choice == "peel"
+    assert (found.report["probe_tokens"], found.report["probe_largest_batch"]) == (34, 11)
+    images, answered = found.images, found.labels
+    if (images[0] - secret.images[0]).abs().max() > 1e-6:  # the order in a batch is in no gradient
+        images, answered = images.flip(0), answered.flip(0)
+    assert (images - secret.images).abs().max() < 1e-6
+    assert torch.equal(answered, secret.labels)
+    assert not found.warnings
+
+
+def test_a_batch_beyond_the_bound_is_told_where_the_bound_is(victim, shared):
+    seen, _ = shared(victim("vit_vanilla"), 2)
+    found = attack().reconstruct(seen, generator("a"), quiet)
+    assert found.report["certified"] == 0
+    assert any("130, more than the width less one, 127" in note for note in found.warnings)
+    assert any("a batch of at most 1" in note for note in found.warnings)
+
+
 def test_only_the_right_picture_is_proved(plain):
     seen, secret = plain
     verdict = Verdict(seen, generator("v"))
@@ -153,9 +178,9 @@ def test_members_that_disagree_at_the_floor_are_no_evidence(plain):
         Candidate(name, Reconstruction(images, 0.0), Distance(1e-4, 1e-4))
         for name, images in (("a", secret.images), ("b", 1 - secret.images))
     )
-    [doubt] = auto._doubts([same, other], same, 0)
+    [doubt] = auto._doubts([same, other], same, 0, probe(plain[0]))
     assert "members disagree (a and b)" in doubt
-    assert auto._doubts([same], same, 0) == []
+    assert auto._doubts([same], same, 0, probe(plain[0])) == []
 
 
 def test_a_client_without_a_mask_shows_none(victim, shared):
