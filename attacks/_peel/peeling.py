@@ -26,6 +26,8 @@ CLEAR = 10.0
 ODD, SHARES = 30.0, (0.01, 0.1)
 """Chi square from which a token may be one whose size the norm keeps; what the norm may take off
 its square, to begin with."""
+HELD = 12
+"""Steps of the last approach for which a token's curvature is held."""
 EDGE = 2.0
 """Factor over the largest singular value of noise alone from which one is a token's."""
 
@@ -37,6 +39,25 @@ class Columns:
     basis: Float[Tensor, "f t"]
     doubt: Float[Tensor, " t"]
     """Variance of what a unit along each column leaks into any direction off the space."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Singular vectors and values of a gradient; the costliest thing here, so made once."""
+
+    left: Float[Tensor, "g k"]
+    sizes: Float[Tensor, " k"]
+    shape: tuple[int, int]
+
+    def columns(self, tokens: int) -> Columns:
+        """Return the column space of so many tokens."""
+        s, (height, width) = self.sizes, self.shape
+        t = min(tokens, len(s))
+        left = max(1, (height - t) * (width - t))
+        noise = s[t:].square().sum() / left
+        floor = ERROR * s[0].square()
+        size = s[:t].square().clamp(min=float(torch.maximum(noise, floor)))
+        return Columns(self.left[:, :t], torch.maximum(noise, floor / left) / size)
 
 
 class Peeling:
@@ -54,10 +75,11 @@ class Peeling:
         self.shared, self.told = dict(shared), told
         self.first, _ = joined(shared, self.block.fc1, told)
         self.second, _ = joined(shared, self.block.fc2, told)
+        split = [_split(one) for one in (self.first, self.second)]
         # equal tokens are one, and some may weigh less than the noise
-        self.tokens = tokens = max(visible(one, tokens) for one in (self.first, self.second))
+        self.tokens = tokens = max(visible(one.sizes, one.shape, tokens) for one in split)
         self.whole = TokenEquations(self.block, shared, tokens, told)
-        self.into, self.out = _columns(self.first, tokens), _columns(self.second, tokens)
+        self.into, self.out = (one.columns(tokens) for one in split)
         # a layer scale multiplies the rows of the weight that the block has folded it into
         self.weight = vit.get_parameter(self.block.fc2.weight_name).detach().double()
         self.found = self.first.new_zeros(0, self.first.shape[1] - 1)
@@ -109,15 +131,20 @@ class Peeling:
         return near
 
     def _polish(self, stream: Float[Tensor, "r d"], steps: int) -> Float[Tensor, "r d"]:
-        free = torch.eye(stream.shape[1]).to(stream)
+        n, d = stream.shape
+        free = torch.eye(d).to(stream)
         noise = self.whole.typical(stream)
-        solved = solve(
-            lambda at, _: self.whole.cost(at, noise),
-            lambda at, _: self.whole.model(at, free, noise),
-            stream,
-            steps,
-            1e-3,
-        )
+        bend, age = stream.new_empty(n, d, d), torch.zeros(n, dtype=torch.long)
+
+        def model(at: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+            # so near a root the curvature hardly changes, and it costs far more than the slope
+            old = age[rows] % HELD == 0
+            if old.any():
+                bend[rows[old]] = self.whole.model(at[old], free, noise)[1]
+            age[rows] += 1
+            return self.whole.pull(at, noise), bend[rows]
+
+        solved = solve(lambda at, _: self.whole.cost(at, noise), model, stream, steps, 1e-3)
         return standard(solved.at, self.block.norm2.eps)
 
     def take(self, unit: Float[Tensor, " d"]) -> bool:
@@ -168,10 +195,9 @@ def _lowest(apart: Float[Tensor, "f t"], unit: Float[Tensor, "t t"]) -> Float[Te
     return torch.linalg.solve_triangular(unit.T, rows[-1:].T, upper=True)[:, 0]
 
 
-def visible(gradient: Float[Tensor, "g f"], most: int) -> int:
-    """Rank of a gradient as far as it stands out of noise that is alike in all entries."""
-    s = torch.linalg.svdvals(gradient)
-    rank, (height, width) = min(most, len(s)), gradient.shape
+def visible(s: Float[Tensor, " k"], shape: tuple[int, int], most: int) -> int:
+    """Rank of a gradient with these singular values, as far as it stands out of its noise."""
+    rank, (height, width) = min(most, len(s)), shape
     while rank > 1:
         high, wide = height - rank, width - rank
         noise = (s[rank:].square().sum() / max(1, high * wide)).sqrt()
@@ -188,11 +214,7 @@ def standard(tokens: Float[Tensor, "r d"], eps: float = 0.0) -> Float[Tensor, "r
     return centered / (centered.square().mean(1, keepdim=True) + eps).sqrt()
 
 
-def _columns(gradient: Float[Tensor, "g f"], tokens: int) -> Columns:
-    u, s, _ = torch.linalg.svd(gradient, full_matrices=False)
-    t = min(tokens, len(s))
-    left = max(1, (gradient.shape[0] - t) * (gradient.shape[1] - t))
-    noise = s[t:].square().sum() / left
-    floor = ERROR * s[0].square()
-    size = s[:t].square().clamp(min=float(torch.maximum(noise, floor)))
-    return Columns(u[:, :t], torch.maximum(noise, ERROR * s[0].square() / left) / size)
+def _split(gradient: Float[Tensor, "g f"]) -> Split:
+    left, sizes, _ = torch.linalg.svd(gradient, full_matrices=False)
+    height, width = gradient.shape
+    return Split(left, sizes, (height, width))

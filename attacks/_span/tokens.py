@@ -148,6 +148,21 @@ class TokenEquations:
         second = self.hull2.residual(hidden).square().sum(1) / noise[1]
         return (first + second) / self.equations
 
+    def pull(
+        self, stream: Float[Tensor, "r d"], noise: tuple[float, float]
+    ) -> Float[Tensor, "r d"]:
+        """Half gradient of the cost in the tokens; next to the whole model it costs nothing."""
+        norm = self.block.norm2
+        spread = (stream.var(1, unbiased=False, keepdim=True) + norm.eps).sqrt()
+        unit = (stream - stream.mean(1, keepdim=True)) / spread
+        z = unit * norm.weight + norm.bias
+        inner = self.block.fc1(z)
+        second = self.hull2.residual(gelu(inner))[:, :-1] / noise[1]
+        first = self.hull1.residual(z)[:, :-1] / noise[0]
+        back = (first + (second * slope(inner)) @ self.block.fc1.weight) * norm.weight
+        along = (back * unit).mean(1, keepdim=True)
+        return (back - back.mean(1, keepdim=True) - along * unit) / (spread * self.equations)
+
     def model(
         self,
         stream: Float[Tensor, "r d"],

@@ -104,6 +104,7 @@ def test_a_batch_is_proved_as_a_picture_is(shared):
     assert found.choice == "peel"
     assert (found.report["probe_tokens"], found.report["probe_largest_batch"]) == (34, 11)
     images, answered = found.images, found.labels
+    assert answered is not None
     if (images[0] - secret.images[0]).abs().max() > 1e-6:  # the order in a batch is in no gradient
         images, answered = images.flip(0), answered.flip(0)
     assert (images - secret.images).abs().max() < 1e-6

@@ -90,7 +90,9 @@ def test_taking_tokens_out_leaves_the_hulls_of_the_others(trained, shared):
     peeling.refresh()
     assert peeling.left == 14
     gradient, _ = joined(peeling.shared, peeling.block.fc2, None)
-    assert visible(gradient, 34) <= 20  # what twenty tokens gave has gone, but for rounding
+    height, width = gradient.shape
+    # what twenty tokens gave has gone, but for rounding
+    assert visible(torch.linalg.svdvals(gradient), (height, width), 34) <= 20
     hidden = peeling.inner(truth)[2]
     apart = peeling.rest.hull2.residual(hidden).norm(dim=1) / hidden.norm(dim=1)
     assert apart[20:].median() < 1e-2 < 1e-1 < apart[:20].median()
@@ -104,7 +106,23 @@ def test_the_rank_is_what_stands_out_of_the_noise(rank, seed, noise):
     left, right = torch.linalg.qr(draw(40, rank)).Q, torch.linalg.qr(draw(60, rank)).Q
     sizes = 10 ** -(2 * torch.rand(rank, generator=rng, dtype=torch.float64))
     gradient = left * sizes @ right.T + noise * draw(40, 60)
-    assert visible(gradient, 20) == rank
+    assert visible(torch.linalg.svdvals(gradient), (40, 60), 20) == rank
+
+
+@pytest.mark.parametrize("spread", [1e-3, 0.3])
+def test_the_slope_is_what_automatic_differentiation_says(spread, shared, trained):
+    seen, secret = shared(trained, 2)
+    vit = deepcopy(trained.model.vit).double().requires_grad_(False)
+    whole = Peeling(vit, from_pictures(seen), 34).whole
+    at = tokens(vit, secret.fed)[:5]
+    at = at + spread * torch.randn(at.shape, generator=generator("at")).double()
+    noise = whole.typical(at)
+    free = at.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(whole.cost(free, noise).sum() / 2, free)
+    found = whole.pull(at, noise)
+    assert (found - slope).norm() < 1e-8 * slope.norm()
+    modelled, _ = whole.model(at, torch.eye(vit.width).to(at), noise)
+    assert (found - modelled).norm() < 1e-8 * slope.norm()
 
 
 def test_members_and_copies_are_read_off_what_attention_gave(victim):
