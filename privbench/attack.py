@@ -13,6 +13,8 @@ from privbench.roles import NAMES, Role
 from privbench.threat import Knowledge, Protocol, Reconstruction
 from privbench.vit import ViT
 
+PLAIN = Protocol()
+
 Tick = Callable[[int, int, float], None]
 """Called with the steps done, all steps, and the objective."""
 
@@ -61,7 +63,7 @@ def check(
     knows: frozenset[Knowledge],
     shared: Iterable[str],
     vit: ViT,
-    protocol: Protocol,
+    protocol: Protocol = PLAIN,
 ) -> None:
     """Refuse an attack that lacks knowledge, a part of the victim, a tensor or a gradient.
 

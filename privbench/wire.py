@@ -47,9 +47,8 @@ def decayed(protocol: Protocol) -> float:
 
     As if no step moved what it takes a share of, which costs less than a thousandth of it.
     """
-    return (
-        1 - (1 - protocol.local_rate * ADAMW_DECAY) ** protocol.local_steps
-    ) / protocol.local_rate
+    rate = protocol.local_rate
+    return (1 - (1 - rate * ADAMW_DECAY) ** protocol.local_steps) / rate
 
 
 def mean(updates: Sequence[Update]) -> Update:

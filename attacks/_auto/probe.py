@@ -66,7 +66,7 @@ def probe(seen: Observation) -> Probe:
         weight = shared[ViT.PROJECTION].flatten(1).double()
         precision = "pruned" if pruned(weight) else grid(weight) or "exact"
         noise = _noise(seen, shared)
-        if noise > ROUNDED * float(weight.square().mean().sqrt()):
+        if precision == "exact" and noise > ROUNDED * float(weight.square().mean().sqrt()):
             precision = "rounded"
         d, p = weight.shape
         free = n * min(n * batch, p)
@@ -74,7 +74,7 @@ def probe(seen: Observation) -> Probe:
             rows = shared[ViT.POSITIONS][0, vit.prefix :].double()
             basis = torch.linalg.svd(rows, full_matrices=False).Vh
             size = torch.linalg.svdvals(weight - basis.T @ (basis @ weight))
-            hidden = int((size > HIDDEN * weight.norm() + noise * (d**0.5 + p**0.5)).sum())
+            hidden = int((size > HIDDEN * weight.norm() + 3 * noise * (d**0.5 + p**0.5)).sum())
             free = _open(n, d, p, batch, masked)
     protocol, each, room = seen.protocol, n + vit.tokens_before, vit.width - 1
     return Probe(

@@ -29,9 +29,12 @@ PROVED = 1e-10
 SHARPER = 100.0
 """Factor by which a step of the grid in one pixel has to be farther away than the picture."""
 NEIGHBORS = 3
-JITTER, GROUND = 3e-6, 1e-8
+JITTER, GROUND = 3e-6, 1e-9
 """What float32 may change of a gradient, on another machine, in units of its tensor's norm and of
 the largest tensor's, before it is rounded on the wire: several times what it does."""
+STEPS, MOST = 1e-6, 0.05
+"""What it may change of several AdamW steps, relative and squared, whose signs decide the next; and
+the most that counts of anything: beyond that an update explains nothing."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ class Verdict:
         return {n: t + decayed(protocol) * weights[n].detach() for n, t in slopes.items()}
 
     def _flips(
-        self, clients: Sequence[Client], slopes: Sequence[Gradient], sent: Gradient
+        self, clients: Sequence[Client], slopes: Sequence[Gradient], whole: Gradient
     ) -> float:
         """Return how far float32 alone may move what is sent."""
         rng = Generator().manual_seed(self.seeds[0])
@@ -152,7 +155,8 @@ class Verdict:
                 for n, t in one.items()
             }
             moved.append(self._shared(*client, near, self.seeds[0] + number))
-        return self._apart(self._mean(moved), sent)
+        least = STEPS if self.seen.protocol.simulated else 0.0
+        return min(MOST, max(least, self._apart(self._mean(moved), whole)))
 
     def _mean(self, clients: Sequence[Gradient]) -> Gradient:
         """Return what all clients share together."""
@@ -171,13 +175,12 @@ class Verdict:
         here = self.distance(picture, known, draw)
         if here.floor > 0 or here.apart > PROVED + FLOOR * here.flips:
             return None
-        least = max(here.apart, here.flips)
         for _ in range(NEIGHBORS):
             near = picture.clone().flatten()
             at = int(torch.randint(near.numel(), (), generator=self.rng))
             near[at] += (1 if near[at] < 0.5 else -1) / LEVELS
             there = self.distance(near.view_as(picture), known, draw).apart
-            if there <= SHARPER * least:
+            if there <= SHARPER * here.apart:
                 return None
         return picture
 

@@ -39,7 +39,11 @@ class LocalModel(PublicModel):
             for row in rows
         ]
         first, *others = clients
-        total = first if not others else {n: sum(c[n] for c in clients) / count for n in first}
+        total = (
+            first
+            if not others
+            else {n: torch.stack([c[n] for c in clients]).mean(0) for n in first}
+        )
         return total if differentiable else {n: part.detach() for n, part in total.items()}
 
     def _client(

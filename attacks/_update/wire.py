@@ -38,6 +38,7 @@ def _error(tensor: Tensor, before: Tensor, protocol: Protocol) -> Tensor:
         return ulp(tensor, protocol.precision) / over
     after = before - rate * tensor
     own = ulp(after, "float32") * protocol.local_steps**0.5
+    own = (own.square() + ulp(rate * tensor, "float32").square()).sqrt()  # of the step itself
     if protocol.precision == "float32":
         return own / over / rate
     value = after if protocol.wire == "weights" else rate * tensor

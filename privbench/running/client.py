@@ -40,8 +40,8 @@ def share(
 
     The draws depend on the seed alone, so that all attacks on a victim, and all victims with the
     same scheme, face the same mask; all local steps of a round share one draw. Several clients
-    have equal parts of the batch. Nothing that the observation holds aliases the secret. Raises BadUpdate if local training diverges, or if the
-    update is not finite.
+    have equal parts of the batch. Nothing that the observation holds aliases the secret. Raises
+    BadUpdate if local training diverges, or if the update is not finite.
     """
     vit, defense = victim.model.vit, victim.model.defense
     update, draws = _mean(victim.model, images, labels, threat.protocol, seed)
@@ -119,9 +119,9 @@ def local_update(
 
     One step of SGD gives the gradient. Its sum is taken before the steps are rounded into the
     weights, which costs float32 several digits: where weights travel, `sent` rounds the sum into
-    them. AdamW's is what its float32 weights changed by. The model stays as it is; dropout masks come from rng, new
-    ones at each step, and so does what the defense adds to a gradient. Raises BadUpdate if the
-    steps diverge.
+    them. AdamW's is what its float32 weights changed by. The model stays as it is; dropout masks
+    come from rng, new ones at each step, and so does what the defense adds to a gradient. Raises
+    BadUpdate if the steps diverge.
     """
     vit = model.vit
     if protocol.local_steps > 1 or protocol.training or protocol.optimizer != "sgd":
@@ -130,9 +130,8 @@ def local_update(
         drop_by(vit, rng, vit.mean.device)
     step = ClientStep(vit, model.defense)
     run = partial(step.run, images, labels, draw, rng)
-    total = (
-        _adamw(vit, run, protocol) if protocol.optimizer == "adamw" else _sgd(vit, run, protocol)
-    )
+    take = _adamw if protocol.optimizer == "adamw" else _sgd
+    total = take(vit, run, protocol)
     if protocol.local_steps > 1 and not all(t.isfinite().all() for t in total.values()):
         raise BadUpdate(
             f"The client's {protocol.local_steps} local steps diverged. "
