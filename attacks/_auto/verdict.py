@@ -32,7 +32,7 @@ NEIGHBORS = 3
 JITTER, GROUND = 3e-6, 1e-9
 """What float32 may change of a gradient, on another machine, in units of its tensor's norm and of
 the largest tensor's, before it is rounded on the wire: several times what it does."""
-STEPS, MOST = 1e-6, 0.05
+STEPS, MOST = 2e-4, 0.05
 """What it may change of several AdamW steps, relative and squared, whose signs decide the next; and
 the most that counts of anything: beyond that an update explains nothing."""
 

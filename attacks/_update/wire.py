@@ -36,7 +36,7 @@ def _error(tensor: Tensor, before: Tensor, protocol: Protocol) -> Tensor:
     over, rate = (12 * protocol.clients) ** 0.5, protocol.local_rate
     if protocol.wire == "gradient":
         return ulp(tensor, protocol.precision) / over
-    after = before - rate * tensor
+    after = (before - rate * tensor).float()  # from just below a power of two to it
     own = ulp(after, "float32") * protocol.local_steps**0.5
     own = (own.square() + ulp(rate * tensor, "float32").square()).sqrt()  # of the step itself
     if protocol.precision == "float32":

@@ -11,13 +11,16 @@ from privbench.attacks._auto.verdict import Verdict
 from privbench.attacks._matching.local import LocalModel
 from privbench.attacks._update.wire import as_gradient, errors
 from privbench.component import make, names
+from privbench.defense import Defense
 from privbench.errors import BadSetting, NotGranted
 from privbench.running.attempt import run_case
+from privbench.running.client import share
 from privbench.running.plan import plan, threat_facts
 from privbench.running.suite import Suite
 from privbench.running.victims import Victims
 from privbench.seeds import generator
 from privbench.threat import ThreatModel
+from privbench.victims.load import load
 from privbench.vit import ViT
 from privbench.wire import FORMATS, ulp
 from tests.conftest import CPU, cheap, psnr, quiet
@@ -70,7 +73,7 @@ def test_errors_of_the_wire_are_as_large_as_told(victim, shared, axis):
         assert float(wrong.square().mean().sqrt() / known.square().mean().sqrt()) == pytest.approx(
             1, abs=0.1
         )
-        assert float((wrong.abs() / known).max()) <= 3**0.5 * 1.5
+        assert (wrong.abs() <= 3**0.5 * 1.01 * known).double().mean() > 0.99
 
 
 def test_new_weights_are_those_of_torch(victim, shared):
@@ -83,7 +86,8 @@ def test_new_weights_are_those_of_torch(victim, shared):
     torch.optim.SGD(model.trained().values(), lr=0.1).step()
     for name, p in model.trained().items():
         after = before[name] - 0.1 * seen.update.tensors[name].double()
-        assert torch.equal(after.to(torch.bfloat16), p.detach().to(torch.bfloat16)), name
+        same = after.to(torch.bfloat16) == p.detach().to(torch.bfloat16)
+        assert (~same).double().mean() < 1e-3, name  # where an ulp decides which way to round
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -122,15 +126,18 @@ def test_the_first_adamw_step_gives_its_gradient_back(victim, shared):
 
 
 @pytest.mark.parametrize("rate", [1e-3, 1e-4])
-def test_pe_ls_weighs_what_the_wire_rounded(victim, shared, monkeypatch, rate):
-    subject = victim("vit_vanilla", depth=2)
-    seen, secret = shared(subject, wire="weights", local_rate=rate)
+def test_pe_ls_weighs_what_the_wire_rounded(pictures, monkeypatch, rate):
+    """On trained weights, of many sizes; else all errors count alike."""
+    subject = load("vit_vanilla", {}, (make(Defense, "none", {}),), "trained", CPU)
+    images, labels = (one[2:3] for one in pictures(3))
+    seen, secret = share(
+        subject, images, labels, ThreatModel(wire="weights", local_rate=rate), (0,)
+    )
     pe_ls = make(Attack, "pe_ls", {})
     found = psnr(pe_ls.reconstruct(seen, generator("a"), quiet).images, secret.images)
     monkeypatch.setattr("privbench.attacks.pe_ls.errors", lambda _: {})
     blind = psnr(pe_ls.reconstruct(seen, generator("a"), quiet).images, secret.images)
-    assert found > blind - 0.1
-    assert found > 30
+    assert found > blind + 5
 
 
 @pytest.mark.parametrize("axis", AXES)
@@ -144,8 +151,6 @@ def test_the_right_picture_stands_at_the_floor_and_another_does_not(victim, shar
 
 
 def test_clients_share_the_mean_of_what_each_would(victim, pictures):
-    from privbench.running.client import share
-
     subject = victim("vit_mjp", depth=1)
     images, labels = pictures(4)
     together, secret = share(subject, images, labels, ThreatModel(batch_size=2, clients=2), (0,))
