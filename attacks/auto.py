@@ -46,6 +46,7 @@ class Auto(Attack):
 
     paper: ClassVar[str] = "privbench; after arXiv:2003.01690"
     version: ClassVar[int] = VERSION
+    any_steps: ClassVar[bool] = True
     tier: Tier = "fast"
     """smoke: closed forms; fast: about 2 000 gradients; standard: 25 000; full: 240 000."""
 
@@ -126,7 +127,8 @@ def _try(
     """Run a member; None where the update or the model is not for it, or where it fails."""
     try:
         attack = make(Attack, member.name, member.settings)
-        check(attack, member.name, seen.knows, seen.update.tensors, seen.model.vit)
+        given = seen.update.tensors
+        check(attack, member.name, seen.knows, given, seen.model.vit, seen.protocol)
         return attack.reconstruct(seen, rng, tick)
     except PrivbenchError:  # its own refusal, in a sentence for those who asked for it alone
         return None

@@ -32,6 +32,7 @@ class FederatedAveraging(Matching):
     paper: ClassVar[str] = "after arXiv:2206.12395"
     version: ClassVar[int] = 2
     batches: ClassVar[bool] = False
+    any_steps: ClassVar[bool] = True
     steps: Annotated[int, Field(ge=1)] = 462
     """Steps and trials of L-BFGS; each costs as many gradients as the client took steps."""
 

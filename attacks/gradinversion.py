@@ -22,6 +22,7 @@ from privbench.attacks._matching.priors import mean_square, roughness, size, tot
 from privbench.attacks._matching.recipe import Comparison, Gradient, Priors, Recipe, Stage
 from privbench.attacks._update.labels import smallest_entries
 from privbench.attacks._update.reading import labels
+from privbench.attacks._update.wire import as_gradient
 from privbench.observation import Observation
 from privbench.vit import ViT
 
@@ -50,7 +51,7 @@ class GradInversion(Matching):
 
     def known(self, seen: Observation) -> Int[Tensor, " b"]:
         """Read labels off the head; the paper's rule needs features without sign."""
-        rows = seen.update.tensors.get(ViT.HEAD)
+        rows = as_gradient(seen).get(ViT.HEAD)
         if self.recipe == "published" and seen.labels is None and rows is not None:
             return smallest_entries(rows, seen.shape[0])
         return labels(seen)

@@ -19,6 +19,7 @@ from privbench.attacks._matching.optimizers import LBFGS
 from privbench.attacks._matching.recipe import Comparison, Gradient, Recipe
 from privbench.attacks._update.labels import smallest_sum
 from privbench.attacks._update.reading import labels
+from privbench.attacks._update.wire import as_gradient
 from privbench.observation import Observation
 from privbench.vit import ViT
 
@@ -35,7 +36,7 @@ class ImprovedDeepLeakage(Matching):
 
     def known(self, seen: Observation) -> Int[Tensor, " b"]:
         """Read the label; for more than one image the paper has no rule."""
-        rows = seen.update.tensors.get(ViT.HEAD)
+        rows = as_gradient(seen).get(ViT.HEAD)
         if self.recipe == "published" and seen.labels is None and rows is not None:
             return smallest_sum(rows) if seen.shape[0] == 1 else labels(seen)
         return labels(seen)

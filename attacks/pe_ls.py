@@ -18,12 +18,18 @@ from privbench.attacks._linear.smooth import complete_columns, complete_rows
 from privbench.attacks._update.noise import deviations
 from privbench.attacks._update.reading import comparable, from_pictures
 from privbench.attacks._update.system import System, read, relative
+from privbench.attacks._update.wire import errors, in_its_units
 from privbench.observation import Observation
 from privbench.roles import Role
 from privbench.threat import Reconstruction
+from privbench.vit import ViT
 
 EXACT = 1e-5
 """Relative residual up to which an update counts as unrounded and without noise."""
+
+COARSE, FINE = 1e-5, 1e-9
+"""Residuals at which the weighted equations count as solved, for errors that are measured and for
+those that the wire makes known, which may be far below the picture."""
 
 ROUNDING = float(torch.finfo(torch.float32).eps)
 """What float32, in which clients compute, leaves of a number of size 1."""
@@ -41,7 +47,9 @@ class PositionLeastSquares(Attack):
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         """Solve for the patches in float64, and complete them; raises BadUpdate."""
         vit, batch = seen.model.vit, seen.shape[0]
-        system = read(from_pictures(seen), vit.prefix, comparable(seen))
+        shared = from_pictures(seen)
+        system = read(shared, vit.prefix, comparable(seen))
+        known = in_its_units(seen, shared, errors(seen))
         token, embedding = system.token, system.embedding
         n, d = token.shape
         u, s, vh = torch.linalg.svd(token)
@@ -78,9 +86,15 @@ class PositionLeastSquares(Attack):
             warnings.append(warning)
         elif system.dead:
             warnings.append("Some positions have no gradient (masked): minimum-norm solution.")
-        elif residual > EXACT:
-            of_token, of_embedding, kind = deviations(token, embedding)
-            patches = solve(token, embedding, of_token, of_embedding, vit.patch)
+        elif residual > EXACT or known:
+            if known:
+                of_token = known[ViT.POSITIONS][0, vit.prefix :]
+                of_embedding = known[ViT.PROJECTION].flatten(1) / system.scale
+                kind = "rounded"
+            else:
+                of_token, of_embedding, kind = deviations(token, embedding)
+            enough = FINE if known else COARSE
+            patches = solve(token, embedding, of_token, of_embedding, vit.patch, enough)
             report["noise"] = float(of_embedding.square().mean().sqrt() / embedding.std())
             warnings.append(f"The update is {kind}: weighted least squares under smoothness.")
         elif rank < n:

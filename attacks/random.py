@@ -1,5 +1,7 @@
 """Random pixels: an answer that knows nothing, not even the mean color."""
 
+from typing import ClassVar
+
 import torch
 from torch import Generator
 
@@ -10,6 +12,8 @@ from privbench.threat import Reconstruction
 
 class RandomPixels(Attack):
     """Second floor: pixels drawn uniformly from [0, 1], blind to the update."""
+
+    any_steps: ClassVar[bool] = True
 
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         """Draw every pixel by itself."""

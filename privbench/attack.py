@@ -6,12 +6,14 @@ from typing import Any, ClassVar
 
 from torch import Generator
 
-from privbench.component import Component
+from privbench.component import Component, find, names
 from privbench.errors import NotGranted
 from privbench.observation import Observation, PublicModel
 from privbench.roles import NAMES, Role
-from privbench.threat import Knowledge, Reconstruction
+from privbench.threat import Knowledge, Protocol, Reconstruction
 from privbench.vit import ViT
+
+PLAIN = Protocol()
 
 Tick = Callable[[int, int, float], None]
 """Called with the steps done, all steps, and the objective."""
@@ -31,6 +33,8 @@ class Attack(Component, ABC):
     """Whether `tamper` changes the weights that the server sends."""
     many_rounds: ClassVar[bool] = False
     """Whether it reads the updates of later rounds."""
+    any_steps: ClassVar[bool] = False
+    """Whether it does without a gradient: it simulates a client's steps, or reads no update."""
     batches: ClassVar[bool] = False
     """Whether `reconstruct_many` is faster on an accelerator than one observation at a time."""
 
@@ -54,9 +58,22 @@ class Attack(Component, ABC):
 
 
 def check(
-    attack: Attack, name: str, knows: frozenset[Knowledge], shared: Iterable[str], vit: ViT
+    attack: Attack,
+    name: str,
+    knows: frozenset[Knowledge],
+    shared: Iterable[str],
+    vit: ViT,
+    protocol: Protocol = PLAIN,
 ) -> None:
-    """Refuse an attack that lacks knowledge, a part of the victim, or a tensor (NotGranted)."""
+    """Refuse an attack that lacks knowledge, a part of the victim, a tensor or a gradient.
+
+    Raises NotGranted.
+    """
+    if protocol.optimizer == "adamw" and not attack.any_steps:
+        if protocol.local_steps > 1:
+            raise NotGranted(_steps(name, f"{protocol.local_steps} steps of AdamW"))
+        if protocol.clients > 1:
+            raise NotGranted(_steps(name, f"the mean of {protocol.clients} clients' AdamW steps"))
     if missing := sorted(attack.needs - knows):
         granted = ", ".join(sorted(knows)) or "nothing"
         raise NotGranted(
@@ -76,3 +93,11 @@ def check(
             "not train or its client withholds. Choose another attack (`privbench list attacks`) "
             "or another victim."
         )
+
+
+def _steps(name: str, what: str) -> str:
+    able = [one for one in names(Attack.shelf) if find(Attack, one).any_steps]
+    return (
+        f"Attack '{name}' reads a gradient, and {what} are too far from any. Choose "
+        f"{', '.join(able[:-1])} or {able[-1]}, or leave threat.optimizer out."
+    )

@@ -33,6 +33,20 @@ class Protocol:
     rounds: Annotated[int, Field(ge=1)] = 1
     """Updates that a client shares on its one batch, each with new random draws; the model stays,
     as if the others' updates moved it little."""
+    wire: Literal["gradient", "weights", "difference"] = "gradient"
+    """What travels: the update itself, the new weights, or what the steps changed in them."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Format that it travels in."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """AdamW with the settings that torch gives it, and fresh state."""
+    clients: Annotated[int, Field(ge=1)] = 1
+    """Clients whose mean alone the server sees, as behind secure aggregation: each has a batch and
+    random draws of its own."""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether an update is far from any gradient, so that nothing but the steps explain it."""
+        return self.optimizer == "adamw" and self.local_steps > 1
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,7 @@ class ThreatModel(Protocol):
 
     knows: frozenset[Knowledge] = frozenset()
     batch_size: int = 1
+    """Pictures of each client."""
     server: Literal["honest", "malicious"] = "honest"
     """An honest-but-curious one only looks; a malicious one also sends weights of its choice."""
 
@@ -129,7 +144,8 @@ class Joint(Randomness):
 class Update:
     """What a client shares: the gradient of its loss, by parameter name.
 
-    After several local steps: what they subtracted from the weights, over the learning rate.
+    After several local steps, one of AdamW's, or where weights travel: what was subtracted from the
+    weights, over the learning rate. Behind secure aggregation: the mean over the clients.
     """
 
     tensors: Mapping[str, Tensor]

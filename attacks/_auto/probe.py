@@ -1,16 +1,22 @@
 """What an update says about itself, before anything is attacked."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from privbench.attacks._update.noise import grid, pruned
 from privbench.attacks._update.reading import from_pictures, mask
+from privbench.attacks._update.wire import errors, in_its_units
 from privbench.observation import Observation
 from privbench.vit import ViT
 
 HIDDEN = 3e-6
 """Share of the embedding gradient's norm above which a direction off the tokens is real."""
+
+ROUNDED = 1e-4
+"""Share of the embedding gradient above which the wire's errors leave no spans to be seen."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Probe:
     largest_batch: int
     """Most pictures that have no more tokens than that."""
     precision: str
-    """exact, bfloat16, float16 or pruned."""
+    """exact, bfloat16, float16, pruned, or rounded on the wire."""
     local_steps: int
     rounds: int
     dropout: bool
@@ -59,13 +65,16 @@ def probe(seen: Observation) -> Probe:
     if ViT.PROJECTION in shared:
         weight = shared[ViT.PROJECTION].flatten(1).double()
         precision = "pruned" if pruned(weight) else grid(weight) or "exact"
+        noise = _noise(seen, shared)
+        if precision == "exact" and noise > ROUNDED * float(weight.square().mean().sqrt()):
+            precision = "rounded"
         d, p = weight.shape
         free = n * min(n * batch, p)
         if ViT.POSITIONS in shared:
             rows = shared[ViT.POSITIONS][0, vit.prefix :].double()
             basis = torch.linalg.svd(rows, full_matrices=False).Vh
             size = torch.linalg.svdvals(weight - basis.T @ (basis @ weight))
-            hidden = int((size > HIDDEN * weight.norm()).sum())
+            hidden = int((size > HIDDEN * weight.norm() + 3 * noise * (d**0.5 + p**0.5)).sum())
             free = _open(n, d, p, batch, masked)
     protocol, each, room = seen.protocol, n + vit.tokens_before, vit.width - 1
     return Probe(
@@ -82,6 +91,12 @@ def probe(seen: Observation) -> Probe:
         protocol.rounds,
         protocol.training,
     )
+
+
+def _noise(seen: Observation, shared: Mapping[str, Tensor]) -> float:
+    """Return the root mean square of the embedding gradient's errors that the wire makes known."""
+    known = in_its_units(seen, shared, errors(seen))
+    return float(known[ViT.PROJECTION].square().mean().sqrt()) if ViT.PROJECTION in known else 0.0
 
 
 def _open(n: int, d: int, p: int, batch: int, masked: int) -> int:

@@ -1,7 +1,7 @@
 """How good a candidate is, without the truth: its own gradient against the shared one."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Int
@@ -15,6 +15,10 @@ from privbench.client_step import ClientStep
 from privbench.errors import NotGranted
 from privbench.observation import Observation
 from privbench.threat import Images, Randomness, Reconstruction, Update
+from privbench.wire import decayed, first_adamw, mean, sent
+
+Gradient = Mapping[str, Tensor]
+Client = tuple[Images, Tensor, Randomness | None]
 
 ARITHMETIC = 1e-8
 """Relative squared distance that float32 arithmetic alone may leave between equal pictures."""
@@ -25,6 +29,12 @@ PROVED = 1e-10
 SHARPER = 100.0
 """Factor by which a step of the grid in one pixel has to be farther away than the picture."""
 NEIGHBORS = 3
+JITTER, GROUND = 3e-6, 1e-9
+"""What float32 may change of a gradient, on another machine, in units of its tensor's norm and of
+the largest tensor's, before it is rounded on the wire: several times what it does."""
+STEPS, MOST = 2e-4, 0.05
+"""What it may change of several AdamW steps, relative and squared, whose signs decide the next; and
+the most that counts of anything: beyond that an update explains nothing."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +47,14 @@ class Distance:
     apart: float
     floor: float
     """What the defense's public noise alone would put between the right picture and the update."""
+    flips: float = 0.0
+    """What arithmetic alone would, where the wire rounds: next to the middle of a step it decides
+    which way, and next to zero the sign that AdamW steps by."""
 
     @property
     def at_floor(self) -> bool:
         """Whether nothing but noise is left to explain."""
-        return self.apart <= FLOOR * self.floor + ARITHMETIC
+        return self.apart <= FLOOR * (self.floor + self.flips) + ARITHMETIC
 
 
 class Verdict:
@@ -55,13 +68,14 @@ class Verdict:
         self.shown = model.simulate(
             seen.shape[0], Generator().manual_seed(self.seeds[0]), mask(seen)
         )
-        self.model = (
-            LocalModel(model.vit, model.defense, seen.protocol) if steps > 1 else seen.model
-        )
+        one = replace(seen.protocol, clients=1)
+        self.model = LocalModel(model.vit, model.defense, one) if steps > 1 else seen.model
         given, self.by_tensor = seen.update.tensors, model.defense.by_tensor
         self.kept = model.defense.measured(given)
+        # what travelled is compared as it travelled, but for what several steps make of a penalty
+        self.whole = steps == 1 or seen.protocol.wire != "gradient"
         self.shared = self._measured(
-            from_pictures(seen) if steps > 1 else in_units(given, by_tensor=self.by_tensor)
+            in_units(given, by_tensor=self.by_tensor) if self.whole else from_pictures(seen)
         )
 
     def labels(self, answer: Reconstruction) -> Int[Tensor, " b"] | None:
@@ -82,18 +96,71 @@ class Verdict:
         """
         if known is None:
             return Distance(float("inf"), 0.0)
-        steps = self.seen.protocol.local_steps
-        self.calls += steps
+        self.calls += self.seen.protocol.local_steps * self.seen.protocol.clients
         draw = self.shown if draw is None else draw
-        found = self.model.gradient(images, known, draw, differentiable=False)
-        added = {} if steps > 1 else self.seen.model.penalty_gradient(draw)
-        found = {n: found[n] + added[n] if n in added else found[n] for n in found}
-        plain = self._measured({name: found[name] for name in self.shared})
-        first, second = (self._shared(images, known, draw, plain, seed) for seed in self.seeds)
+        rows = torch.arange(len(images)).chunk(self.seen.protocol.clients)
+        clients = [(images[row], known[row], draw and draw.rows(row.tolist())) for row in rows]
+        slopes = [self._slopes(*client) for client in clients]
+        plain = self._mean([self._stepped(one) for one in slopes])
+        first, second = (
+            self._mean(
+                [
+                    self._shared(*client, one, seed + number)
+                    for number, (client, one) in enumerate(zip(clients, slopes, strict=True))
+                ]
+            )
+            for seed in self.seeds
+        )
         steady = all(torch.equal(first[name], second[name]) for name in first)
         apart = self._apart(first if steady else plain, self.shared)
         floor = 0.0 if steady else self._apart(first, plain)
-        return Distance(apart if apart == apart else float("inf"), floor)
+        flips = self._flips(clients, slopes, first) if steady and self.rounds else 0.0
+        return Distance(apart if apart == apart else float("inf"), floor, flips)
+
+    @property
+    def rounds(self) -> bool:
+        """Whether the wire or the optimizer is no smooth function of the gradient."""
+        protocol = self.seen.protocol
+        return protocol.wire != "gradient" or protocol.precision != "float32"
+
+    def _slopes(self, images: Images, known: Tensor, draw: Randomness | None) -> Gradient:
+        """Return one client's gradient, or the sum of what its steps subtract, undefended."""
+        several = self.seen.protocol.local_steps > 1
+        found = self.model.gradient(images, known, draw, differentiable=False)
+        added = {} if several else self.seen.model.penalty_gradient(draw)
+        found = {n: found[n] + added[n] if n in added else found[n] for n in found}
+        return self._measured({name: found[name] for name in self.shared})
+
+    def _stepped(self, slopes: Gradient) -> Gradient:
+        """Return what the optimizer makes of it, decay included."""
+        protocol, weights = self.seen.protocol, self.seen.model.vit.trained()
+        if protocol.optimizer != "adamw":
+            return slopes
+        if protocol.local_steps == 1:
+            return {n: first_adamw(t, weights[n].detach()) for n, t in slopes.items()}
+        return {n: t + decayed(protocol) * weights[n].detach() for n, t in slopes.items()}
+
+    def _flips(
+        self, clients: Sequence[Client], slopes: Sequence[Gradient], whole: Gradient
+    ) -> float:
+        """Return how far float32 alone may move what is sent."""
+        rng = Generator().manual_seed(self.seeds[0])
+        moved = []
+        for number, (client, one) in enumerate(zip(clients, slopes, strict=True)):
+            sizes = {n: float(t.double().square().mean().sqrt()) for n, t in one.items()}
+            largest = max(sizes.values())
+            near = {
+                n: t
+                + (JITTER * sizes[n] + GROUND * largest) * torch.randn(t.shape, generator=rng).to(t)
+                for n, t in one.items()
+            }
+            moved.append(self._shared(*client, near, self.seeds[0] + number))
+        least = STEPS if self.seen.protocol.simulated else 0.0
+        return min(MOST, max(least, self._apart(self._mean(moved), whole)))
+
+    def _mean(self, clients: Sequence[Gradient]) -> Gradient:
+        """Return what all clients share together."""
+        return self._measured(mean([Update(one) for one in clients]).tensors)
 
     def proof(
         self, images: Images, known: Int[Tensor, " b"] | None, draw: Randomness | None = None
@@ -106,7 +173,7 @@ class Verdict:
         """
         picture = rounded(images)
         here = self.distance(picture, known, draw)
-        if here.floor > 0 or here.apart > PROVED:
+        if here.floor > 0 or here.apart > PROVED + FLOOR * here.flips:
             return None
         for _ in range(NEIGHBORS):
             near = picture.clone().flatten()
@@ -122,9 +189,9 @@ class Verdict:
         images: Images,
         known: Tensor,
         draw: Randomness | None,
-        plain: Mapping[str, Tensor],
+        plain: Gradient,
         seed: int,
-    ) -> dict[str, Tensor]:
+    ) -> Gradient:
         """Return what a client that holds the pictures would share, with randomness of a seed.
 
         Several local steps are simulated without what the defense does to each step's gradient.
@@ -134,8 +201,11 @@ class Verdict:
         if changed and self.seen.protocol.local_steps == 1:
             found = ClientStep(model.vit, model.defense).run(images, known, draw, rng).gradient
             plain = self._measured({name: found[name] for name in plain})
-        update = Update(plain, self.seen.update.withheld)
-        return self._measured(model.defense.protect(update, rng).tensors)
+        update = Update(self._stepped(plain), self.seen.update.withheld)
+        update = model.defense.protect(update, rng)
+        if self.whole:
+            update = sent(update, model.vit.trained(), self.seen.protocol)
+        return self._measured(update.tensors)
 
     def _measured(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Entries that the defense did not make; the rest zero, before it chooses what to make."""

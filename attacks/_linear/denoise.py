@@ -18,6 +18,7 @@ def solve(
     of_token: Float[Tensor, "n d"],
     of_embedding: Float[Tensor, "d p"],
     side: int,
+    tolerance: float = 1e-5,
 ) -> Float[Tensor, "n p"]:
     """Most probable patches X of embedding = token^T X, given the errors' standard deviations.
 
@@ -32,7 +33,7 @@ def solve(
         if turn:
             prior.fit(found)
         weights = 1 / (of_embedding.square() + of_token.square().T @ squares)
-        found = _weighted(token, embedding, weights, prior, found)
+        found = _weighted(token, embedding, weights, prior, found, tolerance)
     return found
 
 
@@ -42,6 +43,7 @@ def _weighted(
     weights: Float[Tensor, "d p"],
     prior: Smoothness,
     start: Float[Tensor, "n p"],
+    tolerance: float,
 ) -> Float[Tensor, "n p"]:
     values, vectors = torch.linalg.eigh(token * weights.mean(1) @ token.T)
     sizes = values.clamp(min=0)[:, None] + prior.diagonal() + GROUND
@@ -52,4 +54,5 @@ def _weighted(
     def precondition(r: Tensor) -> Tensor:
         return vectors @ prior.from_waves(prior.to_waves(vectors.T @ r) / sizes)
 
-    return conjugate_gradients(form, token @ (weights * embedding), start, precondition)
+    wanted = token @ (weights * embedding)
+    return conjugate_gradients(form, wanted, start, precondition, tolerance=tolerance)

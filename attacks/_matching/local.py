@@ -1,6 +1,6 @@
 """A client's local training, differentiable in its pictures."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from privbench.client_step import ClientStep
 from privbench.observation import PublicModel
 from privbench.threat import Images, Protocol, Randomness
+from privbench.wire import ADAMW_BETAS, ADAMW_DECAY, ADAMW_EPS
 
 
 @dataclass(frozen=True)
@@ -26,19 +27,34 @@ class LocalModel(PublicModel):
         of: Iterable[str] | None = None,
         differentiable: bool = True,
     ) -> dict[str, Tensor]:
-        """Sum of what SGD with momentum subtracts, in units of the learning rate.
+        """Sum of what the optimizer subtracts but for decay, in units of the learning rate.
 
-        Differentiated through all steps. A penalty of the defense moves the weights as it does
-        at the first step, and is not in the sum.
+        Differentiated through all steps; of several clients, their mean. A penalty of the defense
+        moves the weights as it does at the first step, and is in the sum of AdamW alone.
         """
+        count = self.protocol.clients
+        rows = torch.arange(len(images)).chunk(count)
+        clients = [
+            self._client(images[row], labels[row], draw and draw.rows(row.tolist()), of)
+            for row in rows
+        ]
+        total = clients[0]
+        if count > 1:
+            total = {n: torch.stack([one[n] for one in clients]).mean(0) for n in total}
+        return total if differentiable else {n: part.detach() for n, part in total.items()}
+
+    def _client(
+        self, images: Images, labels: Tensor, draw: Randomness | None, of: Iterable[str] | None
+    ) -> dict[str, Tensor]:
         own = ClientStep(self.vit, self.defense).apart()  # other threads use the model
         weights = {name: p.detach().requires_grad_() for name, p in self.vit.trained().items()}
         wanted = tuple(weights) if of is None else tuple(of)
         pull = {name: part.detach() for name, part in self.penalty_gradient(draw).items()}
         steps, rate = self.protocol.local_steps, self.protocol.local_rate
-        velocity = {name: torch.zeros_like(p) for name, p in weights.items()}
-        pulled = dict(velocity)
-        total = {name: velocity[name] for name in wanted}
+        adamw = self.protocol.optimizer == "adamw"
+        decay = rate * ADAMW_DECAY if adamw else 0.0
+        moves = AdamW(pull) if adamw else Momentum(pull, self.protocol.momentum)
+        total: dict[str, Tensor] = {}
         for step in range(steps):
             last = step == steps - 1
             slopes = own.gradient(
@@ -47,13 +63,52 @@ class LocalModel(PublicModel):
                 of=wanted if last else None,
                 differentiable=True,
             )
-            for name, slope in slopes.items():
-                velocity[name] = self.protocol.momentum * velocity[name] + slope
-            for name in wanted:
-                total[name] = total[name] + velocity[name]
-            if last:
-                break
-            for name, part in pull.items():
-                pulled[name] = self.protocol.momentum * pulled[name] + part
-            weights = {n: p - rate * (velocity[n] + pulled[n]) for n, p in weights.items()}
-        return total if differentiable else {n: part.detach() for n, part in total.items()}
+            told, moved = moves.step(slopes)
+            total = {n: total[n] + told[n] if total else told[n] for n in wanted}
+            if not last:
+                weights = {n: (1 - decay) * p - rate * moved[n] for n, p in weights.items()}
+        return total
+
+
+class Momentum:
+    """SGD: what a step subtracts because of the pictures, and all that it subtracts."""
+
+    def __init__(self, pull: Mapping[str, Tensor], momentum: float) -> None:
+        self.pull, self.momentum = pull, momentum
+        self.velocity: dict[str, Tensor] = {}
+        self.pulled: dict[str, Tensor] = {}
+
+    def step(self, slopes: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], dict[str, Tensor]]:
+        """Take gradients of some tensors."""
+        for name, slope in slopes.items():
+            before = self.velocity.get(name)
+            self.velocity[name] = slope if before is None else self.momentum * before + slope
+        for name, part in self.pull.items():
+            before = self.pulled.get(name)
+            self.pulled[name] = part if before is None else self.momentum * before + part
+        whole = {n: v + self.pulled[n] if n in self.pull else v for n, v in self.velocity.items()}
+        return self.velocity, whole
+
+
+class AdamW:
+    """AdamW with fresh state, but for its decay; what it subtracts is of one piece."""
+
+    def __init__(self, pull: Mapping[str, Tensor]) -> None:
+        self.pull, self.steps = pull, 0
+        self.mean: dict[str, Tensor] = {}
+        self.square: dict[str, Tensor] = {}
+
+    def step(self, slopes: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Take gradients of some tensors."""
+        self.steps += 1
+        (first, second), moved = ADAMW_BETAS, {}
+        for name, slope in slopes.items():
+            slope = slope + self.pull[name] if name in self.pull else slope
+            mean, square = self.mean.get(name, 0.0), self.square.get(name, 0.0)
+            self.mean[name] = first * mean + (1 - first) * slope
+            self.square[name] = second * square + (1 - second) * slope.square()
+            # the root of zero has no slope
+            square = self.square[name] / (1 - second**self.steps) + ADAMW_EPS**4
+            over = square.sqrt() + ADAMW_EPS
+            moved[name] = self.mean[name] / (1 - first**self.steps) / over
+        return moved, moved

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from privbench.attacks._matching.distances import relative
 from privbench.attacks._update.reading import labels
+from privbench.attacks._update.wire import as_gradient
 from privbench.errors import NotGranted
 from privbench.observation import Observation
 from privbench.threat import Draw, Images
@@ -20,7 +21,7 @@ def of_each(seen: Observation, images: Images, draw: Draw | None) -> Int[Tensor,
     The head's gradient is the sum of (q - y) f^T over pictures of features f, which are known by
     now; solved for each picture's q - y, only the entry of its label is negative.
     """
-    vit, shared = seen.model.vit, seen.update.tensors
+    vit, shared = seen.model.vit, as_gradient(seen)
     if ViT.HEAD not in shared or len(vit.heads) != 1:
         return None
     tables = seen.model.defense.positions(vit, draw)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from privbench.attacks._update.factors import factors
 from privbench.attacks._update.labels import greedy, opposed
+from privbench.attacks._update.wire import as_gradient
 from privbench.errors import NotGranted
 from privbench.observation import Observation
 from privbench.threat import Draw
@@ -19,9 +20,11 @@ CHANCE, LONGEST = 4.5, 1.4
 
 
 def measured(seen: Observation) -> dict[str, Tensor]:
-    """Shared tensors, with zeros in the place of entries that the defense provably made."""
-    shared = seen.update.tensors
-    return kept_alone(shared, seen.model.defense.measured(shared))
+    """Shared tensors, with zeros in the place of entries that the defense provably made.
+
+    As a gradient, where a first step of AdamW's was shared.
+    """
+    return kept_alone(as_gradient(seen), seen.model.defense.measured(seen.update.tensors))
 
 
 def kept_alone(tensors: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -53,10 +56,11 @@ def mask(seen: Observation) -> Draw | None:
     """Mask that the empty rows of the position gradient give away, nothing moved.
 
     None where the defense reveals no mask or the position gradient is withheld. The order of
-    masked patches is in no gradient, so the draw leaves them where they are.
+    masked patches is in no gradient, so the draw leaves them where they are. Several clients have
+    a mask each, and their mean shows none.
     """
     table = measured(seen).get(ViT.POSITIONS)
-    if "mask" not in seen.model.defense.disclosed() or table is None:
+    if "mask" not in seen.model.defense.disclosed() or table is None or seen.protocol.clients > 1:
         return None
     rows = table[0, seen.model.vit.prefix :]
     zero = _empty(rows).expand(seen.shape[0], -1)
@@ -108,7 +112,8 @@ def from_pictures(seen: Observation) -> dict[str, Tensor]:
     Entries that the defense made are zero.
     """
     defense, shared = seen.model.defense, measured(seen)
-    added = seen.model.penalty_gradient(mask(seen))
+    # what many steps of AdamW make of a penalty is no sum of it and the rest
+    added = {} if seen.protocol.simulated else seen.model.penalty_gradient(mask(seen))
     kept = defense.measured(shared)
     alike = factors(seen.model.vit, shared, added) if defense.by_tensor else {}
     for name, factor in alike.items():

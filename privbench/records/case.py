@@ -14,7 +14,10 @@ UNDEFENDED = "none"
 RATES = ("local_rate", "momentum")
 """Numbers that a threat model may hold and a table shows."""
 
-NUMBERS = (*RATES, "local_steps", "rounds")
+NUMBERS = (*RATES, "local_steps", "rounds", "clients")
+
+WIRE = ("wire", "precision")
+"""Words of a threat model for what travels."""
 
 Status = Literal["done", "failed", "refused"]
 Scores = Mapping[str, list[float | None]]
@@ -65,6 +68,10 @@ class Case(SealedCase):
             words.append(f"{threat['local_steps']} local steps")
         words += [f"{name.replace('_', ' ')} {threat[name]:g}" for name in RATES if name in threat]
         words += ["training mode"] if threat.get("training") else []
+        words += [threat["optimizer"]] if "optimizer" in threat else []
+        if sent := [str(threat[name]) for name in WIRE if name in threat]:
+            words.append(f"sent as {' '.join(reversed(sent))}")
+        words += [f"mean of {threat['clients']} clients"] if "clients" in threat else []
         words += [f"{threat['rounds']} rounds"] if "rounds" in threat else []
         words += [f"{threat['server']} server"] if "server" in threat else []
         return ", ".join(words)

@@ -27,6 +27,7 @@ from privbench.running.victims import Victims
 from privbench.seeds import generator
 from privbench.threat import Images, Reconstruction, Secret
 from privbench.victims.load import Victim
+from privbench.vit import ViT
 
 SCORING = Lock()
 """Cases of one process are scored one by one."""
@@ -165,7 +166,7 @@ def _judge(
         gradient_calls=answer.gradient_calls,
         masked=None if mask is None else tuple(mask.sum(1).tolist()),
         label_accuracy=_label_accuracy(answer, secret),
-        report=answer.report,
+        report={**answer.report, **_tokens(job, vit)},
         members=marks.members,
         choice=answer.choice,
         warnings=checks.warnings(seen.update, answer, secret, mean, _unread_rounds(job)),
@@ -183,6 +184,12 @@ def _array(images: Tensor) -> np.ndarray:
 def _company(cases: int) -> dict[str, str]:
     """Say that a case was not alone: sums are then rounded otherwise than they would be."""
     return {"cases at once": str(cases)} if cases > 1 else {}
+
+
+def _tokens(job: Job, vit: ViT) -> dict[str, float]:
+    """Say how many tokens the mean of several clients has."""
+    each = vit.grid**2 + vit.tokens_before
+    return {"tokens": float(len(job.case.images) * each)} if job.threat.clients > 1 else {}
 
 
 def _unread_rounds(job: Job) -> int:

@@ -113,7 +113,7 @@ def _jobs(
 ) -> Iterator[Job]:
     """Every attack on a batch, then the next batch: a run that is cut short is balanced."""
     victim = pictures.victims.get(recipe)
-    vit, size = victim.model.vit, suite.batch_size
+    vit, size = victim.model.vit, suite.batch_size * threat.clients
     name = suite.dataset or preset.dataset
     model = model_part(recipe.model, recipe.settings, victim)
     control = control_of(preset, recipe.settings)
@@ -165,7 +165,8 @@ def threat_facts(threat: ThreatModel) -> dict[str, Any]:
 
 def _refusal(attack: Attack, name: str, threat: ThreatModel, victim: Victim) -> str | None:
     try:
-        check(attack, name, threat.knows, victim.shared(), victim.model.vit)
+        vit = victim.model.vit
+        check(attack, name, threat.knows, victim.shared(), vit, threat.protocol)
     except NotGranted as error:
         return str(error)
     if attack.malicious and threat.server != "malicious":
@@ -224,10 +225,28 @@ def _threat(suite: Suite, settings: Mapping[str, Any]) -> ThreatModel:
         raise BadSetting(complaint("threat", error)) from None
     if threat.batch_size != suite.batch_size:
         raise BadSetting("Set the batch size with --batch-size, not with --set threat.batch_size.")
-    if threat.local_steps == 1 and (idle := [k for k in OF_STEPS if k in given]):
+    heeded = () if threat.wire == "gradient" else ("local_rate",)
+    idle = [k for k in OF_STEPS if k in given and k not in heeded]
+    if threat.local_steps == 1 and idle:
         raise BadSetting(
             f"threat: one local step shares the gradient itself, whatever {' and '.join(idle)} "
             "say. Add `--set threat.local_steps=5`, or leave them out."
+        )
+    if threat.optimizer == "adamw" and threat.wire == "gradient":
+        raise BadSetting(
+            "threat: AdamW changes weights, and this client sends a gradient. Add `--set "
+            "threat.wire=weights` or `--set threat.wire=difference`, or leave threat.optimizer out."
+        )
+    if threat.optimizer == "adamw" and threat.momentum:
+        raise BadSetting(
+            "threat: momentum is SGD's; AdamW has its own. Leave threat.momentum or "
+            "threat.optimizer out."
+        )
+    if len(suite.indices) % (threat.batch_size * threat.clients):
+        raise BadSetting(
+            f"threat: {threat.clients} clients with {threat.batch_size} pictures each take "
+            f"{threat.batch_size * threat.clients}, and {len(suite.indices)} pictures are no "
+            f"multiple of that. Take `--images {threat.batch_size * threat.clients}`."
         )
     return threat
 

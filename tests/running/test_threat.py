@@ -188,6 +188,10 @@ AXES = {
     "momentum": "threat.momentum=0.5",
     "training": "threat.training=true",
     "rounds": "threat.rounds=2",
+    "wire": "threat.wire=weights",
+    "precision": "threat.precision=bfloat16",
+    "optimizer": "threat.optimizer=adamw",
+    "clients": "threat.clients=2",
 }
 
 
