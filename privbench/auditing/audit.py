@@ -99,7 +99,7 @@ def audit(
         PublicModel(public.vit, public.defense),
         Update({k: t.to(where) for k, t in update.tensors.items()}, update.withheld),
         (batch_size, 3, chosen.vit.side, chosen.vit.side),
-        protocol=Protocol(local_steps=steps, **({"local_rate": lr} if lr else {})),
+        protocol=Protocol(local_steps=steps, local_rate=lr or Protocol.local_rate),
     )
     proof = Proof(seen, update, generator("proof", seed))
     answer, proved = attacked(seen, proof, attack, tier, seed)

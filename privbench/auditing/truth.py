@@ -1,6 +1,6 @@
 """Scores an audit's answer where the user has the client's pictures, as `run` does."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ class Score:
     """Mean in dB; 100 is exact."""
     floor: float
     """Of the mean color."""
-    scores: Mapping[str, list[float]]
+    scores: Mapping[str, Sequence[float | None]]
     """By metric, one for each picture."""
 
 
@@ -51,5 +51,6 @@ def score(root: Path, vit: ViT, answer: Reconstruction) -> Score:
     return Score(psnr, floor, {name: list(one) for name, one in marks.scores.items()})
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+def _mean(values: Sequence[float | None]) -> float:
+    known = [one for one in values if one is not None]
+    return sum(known) / len(known)
