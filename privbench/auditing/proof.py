@@ -66,7 +66,11 @@ class Proof:
         }
 
     def _gradient(self, images: Images, labels: Tensor) -> Mapping[str, Tensor]:
+        """Gradient at the scale that fits best: the rate may be unknown, and is no evidence."""
         found = self.seen.model.gradient(
             images, labels, of=tuple(self.shared), differentiable=False
         )
-        return {name: one.double() for name, one in found.items()}
+        found = {name: one.double() for name, one in found.items()}
+        dot = sum(float((one * self.shared[name]).sum()) for name, one in found.items())
+        size = sum(float(one.square().sum()) for one in found.values())
+        return {name: one * (dot / size if size else 0.0) for name, one in found.items()}
