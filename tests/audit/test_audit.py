@@ -26,7 +26,7 @@ def test_a_step_of_torch_is_proved_exact_from_any_file(client, tmp_path, suffix)
     assert found.sentence == "Exact: 1 of 1 picture, proved without the original."
     assert torch.equal((found.images * 255).round(), (plain.picture() * 255).round())
     assert found.labels == (3,)
-    assert found.above(1000)
+    assert found.above(1000.0)
 
 
 def test_a_program_audits_its_own_module_with_arrays_as_flower_sends_them(client):
@@ -64,7 +64,7 @@ def test_a_head_alone_has_a_verdict_of_its_own(client):
     found = audit(net, after=plain.step(net, "head"), tier="smoke")
     assert found.kind == "head"
     assert "only the head was trained" in found.sentence
-    assert not found.above(0)
+    assert not found.above(0.0)
 
 
 def test_a_frozen_position_table_is_named_and_no_closed_form_that_needs_it_runs(client):
