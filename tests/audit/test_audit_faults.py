@@ -1,7 +1,6 @@
 """Whatever is wrong with an audit's input is said in a sentence; nothing is guessed in silence."""
 
 import os
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +37,7 @@ def files(tmp_path_factory) -> Path:
     np.savez(folder / "sorted.npz", *[after[key].numpy() for key in sorted(after)])
     np.savez(folder / "fewer.npz", *arrays[1:])
     np.savez(folder / "objects.npz", np.array([print, 1], dtype=object))
-    (folder / "code.pt").write_bytes(pickle.dumps({"run": os.system}))
+    torch.save({"run": os.system}, folder / "code.pt")
     return folder
 
 
