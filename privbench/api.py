@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from privbench.auditing.audit import audit
 from privbench.component import make
 from privbench.errors import BadData
 from privbench.records.case import Record
@@ -21,6 +22,8 @@ from privbench.running.runner import run as run_jobs
 from privbench.running.shard import belongs, parse_shard
 from privbench.running.suite import Suite
 from privbench.running.victims import Victims
+
+__all__ = ["Outcome", "audit", "conduct", "execute", "run"]
 
 
 def run(

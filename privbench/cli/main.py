@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
+from privbench.cli import audit as cli_audit
 from privbench.cli import records as cli_records
 from privbench.cli import utility as cli_utility
 from privbench.cli import victims as cli_victims
@@ -30,6 +31,7 @@ app = typer.Typer(
 
 cli_victims.register(app)
 cli_utility.register(app)
+cli_audit.register(app)
 
 STOPPED = 130
 """Exit code that typer makes of Ctrl-C."""

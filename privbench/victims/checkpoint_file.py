@@ -112,7 +112,11 @@ def choose(file: Path, part: str | None = None) -> Choice:
     A part is named by its key, or by any word before its names. Without one the weights
     themselves go before their moving average, a teacher before its student.
     """
-    content = read(file)
+    return pick(read(file), f"'{file.name}'", part)
+
+
+def pick(content: Any, label: str, part: str | None = None) -> Choice:
+    """Return a state dict among what a file holds; a label is how messages call the file."""
     states = list(_states(content))
     all_found = [one for path, state in states for one in _anchored(path, state)]
     if not all_found:
@@ -120,12 +124,12 @@ def choose(file: Path, part: str | None = None) -> Choice:
     if not all_found:
         holds = ", ".join(map(str, list(content)[:SHOWN])) if _is_mapping(content) else ""
         raise BadWeights(
-            f"'{file.name}' holds no state dict of tensors; it holds "
+            f"{label} holds no state dict of tensors; it holds "
             f"{holds or type(content).__name__}. Save the state dict alone with torch.save."
         )
     fitting = [one for one in all_found if part in (None, one.part, *one.words)]
     if not fitting:
-        raise UnknownName(f"part of '{file.name}'", str(part), [one.part for one in all_found])
+        raise UnknownName(f"part of {label}", str(part), [one.part for one in all_found])
     taken = min(fitting, key=_rank)
     others = tuple(one.part for one in all_found if one.part != taken.part)
     return Choice(taken, tuple(map(str, content)), others)

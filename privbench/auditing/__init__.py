@@ -1,0 +1,1 @@
+"""Audits of one update: what it gives away, told without the truth."""
