@@ -5,8 +5,7 @@ from tests.advice import stops_data, stops_rest, stops_run, stops_victims
 STOPS = [*stops_run.STOPS, *stops_data.STOPS, *stops_rest.STOPS, *stops_victims.STOPS]
 
 OPEN: dict[str, str] = {
-    "Leave it out for 1.": "two sets of weights are needed: tests/audit",
-    "--lr is the client's learning rate": "the same",
+    "--lr is the client's learning rate": "two sets of weights are needed: tests/audit",
     "cannot be simulated without their learning rate": "the same",
     "--optimizer is sgd or adamw": "the same",
     "Name the weights that the client sent as --after": "the same",
@@ -23,6 +22,11 @@ OPEN: dict[str, str] = {
     "hides nothing on a plain ViT": "a figure and its page",
     "A bfloat16 gradient leaves 47.6 dB": "the same",
     "below that a batch hides little": "the same",
+    "AdamW changes weights, and this client": "tests/running/test_wire.py follows it",
+    "momentum is SGD's; AdamW has its own": "the same",
+    "clients with {} pictures each take": "the same",
+    "are too far from any. Choose": "the same",
+    "Or take threat.precision=bfloat16": "the same",
     "None of these evaluations can be made": "refused before, model by model",
     "The defense puts something else": "no defense that comes along does; tests/training",
     "no command would take those that a": "what to read stands in it; the page is there",

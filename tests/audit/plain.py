@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-SIZE = {"img_size": 32, "num_classes": 10}
+SIZE: dict[str, Any] = {"img_size": 32, "num_classes": 10}
 MODEL = "vit_tiny_patch16_224"
 RATE = 0.05
 
