@@ -134,7 +134,8 @@ class Peeling:
         n, d = stream.shape
         free = torch.eye(d).to(stream)
         noise = self.whole.typical(stream)
-        bend, age = stream.new_empty(n, d, d), torch.zeros(n, dtype=torch.long)
+        bend = stream.new_empty(n, d, d)
+        age = torch.zeros(n, dtype=torch.long, device=stream.device)
 
         def model(at: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
             # so near a root the curvature hardly changes, and it costs far more than the slope

@@ -20,14 +20,11 @@ from privbench.auditing.truth import Score, score
 from privbench.auditing.update import Client, Difference, Optimizer, difference, gradient
 from privbench.auditing.verdict import Evidence, Kind, advice, judge
 from privbench.errors import BadSetting
-from privbench.observation import Observation, PublicModel
+from privbench.observation import Observation
 from privbench.running.environment import device as pick_device
 from privbench.seeds import generator
 from privbench.threat import Images, Protocol, Update
 from privbench.vit import ViT
-
-TIER = "tier"
-"""Setting of an attack that has budgets; the lowest of them is tried first."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ def audit(
     said = notes(chosen, first.named, named, update, client)
     where = chosen.vit.mean.device
     seen = Observation(
-        PublicModel(public.vit, public.defense),
+        public,
         Update({k: t.to(where) for k, t in update.tensors.items()}, update.withheld),
         (batch_size, 3, chosen.vit.side, chosen.vit.side),
         protocol=Protocol(local_steps=steps, local_rate=lr or Protocol.local_rate),

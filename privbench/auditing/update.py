@@ -94,13 +94,11 @@ def difference(
     _require_sign(found, client, "--before and --after are exchanged. Swap them")
     if client.rate is not None:
         _require_reach(moved, client)
-    types = {one.dtype for file in (before, after) for one in file.values()}
-    narrow = [str(kind).removeprefix("torch.") for kind in NARROW if kind in types]
     return Difference(
         found,
         frozenset(names) - frozenset(found),
         {name: (_step(after[name]) / rate / 12**0.5).float() for name in found},
-        narrow[0] if narrow else "float32",
+        _precision(before, after),
     )
 
 
@@ -111,10 +109,14 @@ def gradient(vit: ViT, found: Mapping[str, Tensor], client: Client) -> Differenc
     if not tensors:
         raise BadUpdate("The gradient is zero everywhere, so nothing was shared. Name another.")
     _require_sign(tensors, client, "This is minus the gradient. Multiply it by -1")
-    types = {one.dtype for one in found.values()}
-    narrow = [str(kind).removeprefix("torch.") for kind in NARROW if kind in types]
     withheld = frozenset(vit.trained()) - frozenset(tensors)
-    return Difference(tensors, withheld, {}, narrow[0] if narrow else "float32")
+    return Difference(tensors, withheld, {}, _precision(found))
+
+
+def _precision(*files: Mapping[str, Tensor]) -> str:
+    types = {one.dtype for file in files for one in file.values()}
+    narrow = [str(kind).removeprefix("torch.") for kind in NARROW if kind in types]
+    return narrow[0] if narrow else "float32"
 
 
 def _step(weights: Tensor) -> Tensor:
