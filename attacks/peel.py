@@ -24,9 +24,9 @@ from privbench.attacks._peel.peeling import Peeling
 from privbench.attacks._peel.settle import Settled, Settling, seats
 from privbench.attacks._peel.starts import Starts
 from privbench.attacks._peel.unroll import unroll
-from privbench.attacks._update.pixels import rounded
 from privbench.attacks._update.reading import comparable, from_pictures, mask
 from privbench.observation import Observation
+from privbench.pixels import rounded
 from privbench.roles import Role
 from privbench.threat import Reconstruction
 from privbench.vit import ViT
@@ -48,7 +48,7 @@ class Peel(Attack):
         """Find tokens until none is left, and make pictures of them; mean color where none is."""
         vit = deepcopy(seen.model.vit).double().requires_grad_(False)
         shared, batch, draw = from_pictures(seen), seen.shape[0], mask(seen)
-        each = vit.grid**2 + vit.tokens_before
+        each = vit.tokens
         tokens, room = batch * each, vit.width - 1
         normal = vit.stem.weight.new_zeros(batch, vit.grid**2, vit.stem.weight.shape[1])
         share, evaluations = 0.0, 0

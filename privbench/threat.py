@@ -44,6 +44,11 @@ class Protocol:
     random draws of its own."""
 
     @property
+    def exact(self) -> bool:
+        """Whether an update travels as it was computed."""
+        return self.wire == "gradient" and self.precision == "float32"
+
+    @property
     def simulated(self) -> bool:
         """Whether an update is far from any gradient, so that nothing but the steps explain it."""
         return self.optimizer == "adamw" and self.local_steps > 1

@@ -53,7 +53,7 @@ class ViT(nn.Module):
                 module.fused_attn = False  # type: ignore[assignment]
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
-        rows = 0 if self._table() is not None else self.grid**2 + self.tokens_before
+        rows = 0 if self._table() is not None else self.tokens
         # stands in for the table of a family that adds none at its input
         blank = torch.zeros(1, rows, self.backbone.embed_dim)
         self.register_buffer("blank", blank, persistent=False)
@@ -109,6 +109,11 @@ class ViT(nn.Module):
     def tokens_before(self) -> int:
         """How many tokens stand before the patches."""
         return sum(token.shape[1] for token in self.before)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens a picture has in the blocks."""
+        return self.grid**2 + self.tokens_before
 
     @property
     def prefix_has_rows(self) -> bool:

@@ -19,7 +19,7 @@ def sent(update: Update, weights: Mapping[str, Tensor], protocol: Protocol) -> U
     which the client takes between float32 weights, it does the second alone. Weights are those
     before the steps, by name.
     """
-    if protocol.wire == "gradient" and protocol.precision == "float32":
+    if protocol.exact:
         return update
     read = {name: _sent(t, weights[name].detach(), protocol) for name, t in update.tensors.items()}
     return Update(read, update.withheld)
@@ -60,9 +60,10 @@ def mean(updates: Sequence[Update]) -> Update:
     return Update({n: s.mean(0).to(first.tensors[n]) for n, s in stacks.items()}, first.withheld)
 
 
-def ulp(tensor: Tensor, precision: str) -> Tensor:
+def ulp(tensor: Tensor, kind: torch.dtype) -> Tensor:
     """Return the step of a format at each entry, float64; below its exponents the smallest."""
-    info = torch.finfo(FORMATS[precision])
+    info = torch.finfo(kind)
     exponent = torch.frexp(tensor.double()).exponent.double()
     smallest = info.smallest_normal * info.eps
-    return torch.exp2(exponent - 1).mul(info.eps).clamp(min=smallest)
+    step = torch.exp2(exponent - 1).mul(info.eps).clamp(min=smallest)
+    return step.masked_fill(tensor == 0, smallest)  # zero's exponent is that of one half

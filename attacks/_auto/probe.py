@@ -76,7 +76,7 @@ def probe(seen: Observation) -> Probe:
             size = torch.linalg.svdvals(weight - basis.T @ (basis @ weight))
             hidden = int((size > HIDDEN * weight.norm() + 3 * noise * (d**0.5 + p**0.5)).sum())
             free = _open(n, d, p, batch, masked)
-    protocol, each, room = seen.protocol, n + vit.tokens_before, vit.width - 1
+    protocol, each, room = seen.protocol, vit.tokens, vit.width - 1
     return Probe(
         batch,
         masked,

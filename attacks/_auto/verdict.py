@@ -8,17 +8,16 @@ from jaxtyping import Int
 from torch import Generator, Tensor
 
 from privbench.attacks._matching.distances import relative
-from privbench.attacks._matching.local import LocalModel
-from privbench.attacks._update.pixels import LEVELS, rounded
+from privbench.attacks._matching.local import Client, LocalModel, split
 from privbench.attacks._update.reading import from_pictures, in_units, kept_alone, labels, mask
 from privbench.client_step import ClientStep
 from privbench.errors import NotGranted
 from privbench.observation import Observation
+from privbench.pixels import neighbor, rounded
 from privbench.threat import Images, Randomness, Reconstruction, Update
 from privbench.wire import decayed, first_adamw, mean, sent
 
 Gradient = Mapping[str, Tensor]
-Client = tuple[Images, Tensor, Randomness | None]
 
 ARITHMETIC = 1e-8
 """Relative squared distance that float32 arithmetic alone may leave between equal pictures."""
@@ -98,8 +97,7 @@ class Verdict:
             return Distance(float("inf"), 0.0)
         self.calls += self.seen.protocol.local_steps * self.seen.protocol.clients
         draw = self.shown if draw is None else draw
-        rows = torch.arange(len(images)).chunk(self.seen.protocol.clients)
-        clients = [(images[row], known[row], draw and draw.rows(row.tolist())) for row in rows]
+        clients = split(images, known, draw, self.seen.protocol.clients)
         slopes = [self._slopes(*client) for client in clients]
         plain = self._mean([self._stepped(one) for one in slopes])
         first, second = (
@@ -120,8 +118,7 @@ class Verdict:
     @property
     def rounds(self) -> bool:
         """Whether the wire or the optimizer is no smooth function of the gradient."""
-        protocol = self.seen.protocol
-        return protocol.wire != "gradient" or protocol.precision != "float32"
+        return not self.seen.protocol.exact
 
     def _slopes(self, images: Images, known: Tensor, draw: Randomness | None) -> Gradient:
         """Return one client's gradient, or the sum of what its steps subtract, undefended."""
@@ -176,10 +173,8 @@ class Verdict:
         if here.floor > 0 or here.apart > PROVED + FLOOR * here.flips:
             return None
         for _ in range(NEIGHBORS):
-            near = picture.clone().flatten()
-            at = int(torch.randint(near.numel(), (), generator=self.rng))
-            near[at] += (1 if near[at] < 0.5 else -1) / LEVELS
-            there = self.distance(near.view_as(picture), known, draw).apart
+            near = neighbor(picture, self.rng)
+            there = self.distance(near, known, draw).apart
             if there <= SHARPER * here.apart:
                 return None
         return picture

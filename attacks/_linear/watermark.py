@@ -49,7 +49,7 @@ def read(shared: Mapping[str, Tensor], model: PublicModel, batch: int) -> Marks:
     open_ = gain.abs() > SMALL * gain.abs().max()
     # Rows of one size: those of queries and keys are small, and rounding is relative to a row.
     rows = qkv / qkv.norm(dim=1, keepdim=True).clamp(min=torch.finfo(qkv.dtype).tiny)
-    inputs = _span(rows, min(batch * (n + vit.tokens_before), d))
+    inputs = _span(rows, min(batch * vit.tokens, d))
     parts = [inputs / gain[:, None], (shift / gain)[:, None], torch.ones_like(gain)[:, None]]
     u, s, _ = torch.linalg.svd(torch.cat(parts, dim=1)[open_], full_matrices=False)
     tokens = u[:, s > 1e-10 * s[0]]

@@ -11,6 +11,9 @@ from privbench.observation import PublicModel
 from privbench.threat import Images, Protocol, Randomness
 from privbench.wire import ADAMW_BETAS, ADAMW_DECAY, ADAMW_EPS
 
+Client = tuple[Tensor, Tensor, Randomness | None]
+"""Pictures, labels and draw; smaller batches than the one that they are parts of."""
+
 
 @dataclass(frozen=True)
 class LocalModel(PublicModel):
@@ -32,14 +35,10 @@ class LocalModel(PublicModel):
         Differentiated through all steps; of several clients, their mean. A penalty of the defense
         moves the weights as it does at the first step, and is in the sum of AdamW alone.
         """
-        count = self.protocol.clients
-        rows = torch.arange(len(images)).chunk(count)
-        clients = [
-            self._client(images[row], labels[row], draw and draw.rows(row.tolist()), of)
-            for row in rows
-        ]
+        parts = split(images, labels, draw, self.protocol.clients)
+        clients = [self._client(*part, of) for part in parts]
         total = clients[0]
-        if count > 1:
+        if len(clients) > 1:
             total = {n: torch.stack([one[n] for one in clients]).mean(0) for n in total}
         return total if differentiable else {n: part.detach() for n, part in total.items()}
 
@@ -68,6 +67,12 @@ class LocalModel(PublicModel):
             if not last:
                 weights = {n: (1 - decay) * p - rate * moved[n] for n, p in weights.items()}
         return total
+
+
+def split(images: Images, labels: Tensor, draw: Randomness | None, clients: int) -> list[Client]:
+    """Return each client's equal part of a batch."""
+    rows = torch.arange(len(images)).chunk(clients)
+    return [(images[row], labels[row], draw and draw.rows(row.tolist())) for row in rows]
 
 
 class Momentum:

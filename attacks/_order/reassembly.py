@@ -10,10 +10,10 @@ from torch import Generator
 
 from privbench.attacks._order.assembly import assemble
 from privbench.attacks._order.seams import seams
-from privbench.attacks._update.pixels import rounded
 from privbench.attacks._update.reading import mask, placeless
 from privbench.observation import Observation
 from privbench.patches import cut, join
+from privbench.pixels import rounded
 from privbench.threat import Draw, Images
 
 TRIALS, SURE = 50, 0.02

@@ -4,8 +4,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from privbench.attacks._linear.ambiguity import Ambiguity
-from privbench.attacks._update.pixels import LEVELS, rounded
 from privbench.patches import cut
+from privbench.pixels import LEVELS, rounded
 from privbench.vit import ViT
 
 SNAPS = 30

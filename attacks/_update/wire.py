@@ -11,7 +11,7 @@ from torch import Tensor
 
 from privbench.observation import Observation
 from privbench.threat import Protocol
-from privbench.wire import ADAMW_EPS, decayed, ulp
+from privbench.wire import ADAMW_EPS, FORMATS, decayed, ulp
 
 ARITHMETIC = 1e-7
 """What float32 leaves of a step of size 1 before it is rounded into the weights."""
@@ -26,7 +26,7 @@ def rounding(seen: Observation) -> dict[str, Tensor]:
     one step of the format: of new weights at their own size, over the learning rate.
     """
     protocol, shared = seen.protocol, seen.update.tensors
-    if protocol.wire == "gradient" and protocol.precision == "float32":
+    if protocol.exact:
         return {}
     before = seen.model.vit.trained()
     return {n: _error(t.double(), before[n].detach().double(), protocol) for n, t in shared.items()}
@@ -34,15 +34,16 @@ def rounding(seen: Observation) -> dict[str, Tensor]:
 
 def _error(tensor: Tensor, before: Tensor, protocol: Protocol) -> Tensor:
     over, rate = (12 * protocol.clients) ** 0.5, protocol.local_rate
+    kind = FORMATS[protocol.precision]
     if protocol.wire == "gradient":
-        return ulp(tensor, protocol.precision) / over
+        return ulp(tensor, kind) / over
     after = (before - rate * tensor).float()  # from just below a power of two to it
-    own = ulp(after, "float32") * protocol.local_steps**0.5
-    own = (own.square() + ulp(rate * tensor, "float32").square()).sqrt()  # of the step itself
+    own = ulp(after, torch.float32) * protocol.local_steps**0.5
+    own = (own.square() + ulp(rate * tensor, torch.float32).square()).sqrt()  # of the step itself
     if protocol.precision == "float32":
         return own / over / rate
     value = after if protocol.wire == "weights" else rate * tensor
-    return (own.square() + ulp(value, protocol.precision).square()).sqrt() / over / rate
+    return (own.square() + ulp(value, kind).square()).sqrt() / over / rate
 
 
 def as_gradient(seen: Observation) -> dict[str, Tensor]:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-import torch
 from jaxtyping import Int
 from torch import Generator, Tensor
 
-from privbench.auditing.settling import LEVELS, on_grid
+from privbench.auditing.settling import on_grid
 from privbench.auditing.update import Difference
 from privbench.observation import Observation
+from privbench.pixels import neighbor
 from privbench.threat import Images
 
 ARITHMETIC = 2e-5
@@ -50,10 +50,7 @@ class Proof:
             return False
         total = sum(here.values())
         for _ in range(NEIGHBORS):
-            near = picture.clone().flatten()
-            at = int(torch.randint(near.numel(), (), generator=self.rng))
-            near[at] += (1 if near[at] < 0.5 else -1) / LEVELS
-            there = self._errors(near.view_as(picture), labels)
+            there = self._errors(neighbor(picture, self.rng), labels)
             if sum(there.values()) - total < SURE:
                 return False
         return True

@@ -12,16 +12,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from privbench.pixels import LEVELS, rounded
 from privbench.roles import Role
 from privbench.threat import Images
 from privbench.vit import ViT
 
-LEVELS = 255
-
 
 def on_grid(images: Images) -> Images:
     """Round each pixel to the nearest of 256 levels."""
-    return (images.clamp(0, 1) * LEVELS).round() / LEVELS
+    return rounded(images.clamp(0, 1))
 
 
 def settled(vit: ViT, shared: Mapping[str, Tensor]) -> Images | None:

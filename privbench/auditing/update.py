@@ -9,6 +9,7 @@ from torch import Tensor
 
 from privbench.errors import BadSetting, BadUpdate
 from privbench.vit import ViT
+from privbench.wire import ulp
 
 Optimizer = Literal["sgd", "adamw"]
 APART = 0.5
@@ -97,7 +98,7 @@ def difference(
     return Difference(
         found,
         frozenset(names) - frozenset(found),
-        {name: (_step(after[name]) / rate / 12**0.5).float() for name in found},
+        {name: (ulp(after[name], after[name].dtype) / rate / 12**0.5).float() for name in found},
         _precision(before, after),
     )
 
@@ -117,13 +118,6 @@ def _precision(*files: Mapping[str, Tensor]) -> str:
     types = {one.dtype for file in files for one in file.values()}
     narrow = [str(kind).removeprefix("torch.") for kind in NARROW if kind in types]
     return narrow[0] if narrow else "float32"
-
-
-def _step(weights: Tensor) -> Tensor:
-    """Return the distance to the next number of the same type, entry by entry."""
-    size = weights.abs()
-    up = torch.nextafter(size, torch.full_like(size, float("inf")))
-    return up.double() - size.double()
 
 
 def _require_finite(found: Mapping[str, Tensor], whose: str) -> None:

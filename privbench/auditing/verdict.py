@@ -63,7 +63,7 @@ def judge(found: Evidence) -> tuple[Kind, str]:
 def advice(seen: Observation, withheld_positions: bool) -> tuple[str, ...]:
     """Return what would hide more, or would not, each with its figure and where it stands."""
     vit = seen.model.vit
-    room = (vit.width - 1) // (vit.grid**2 + vit.tokens_before)
+    room = (vit.width - 1) // vit.tokens
     batch = (
         f"A batch of more than {room} has more tokens than linear algebra tells apart in this model"
         if room

@@ -188,8 +188,7 @@ def _company(cases: int) -> dict[str, str]:
 
 def _tokens(job: Job, vit: ViT) -> dict[str, float]:
     """Say how many tokens the mean of several clients has."""
-    each = vit.grid**2 + vit.tokens_before
-    return {"tokens": float(len(job.case.images) * each)} if job.threat.clients > 1 else {}
+    return {"tokens": float(len(job.case.images) * vit.tokens)} if job.threat.clients > 1 else {}
 
 
 def _unread_rounds(job: Job) -> int:
