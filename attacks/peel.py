@@ -36,6 +36,7 @@ class Peel(Attack):
     """Token by token out of the first block's gradients, whole batches too; label-free."""
 
     paper: ClassVar[str] = "privbench; after DAGER, arXiv:2405.15586"
+    version: ClassVar[int] = 2
     roles: ClassVar[frozenset[Role]] = frozenset({Role.STEM, Role.TOKENS})
     rounds: Annotated[int, Field(ge=1)] = 40
     """Each starts against the tokens that the rounds before have left."""

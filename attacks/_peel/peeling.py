@@ -124,13 +124,16 @@ class Peeling:
         odd = (doubt > ODD).nonzero().flatten()
         for share in SHARES if len(odd) else ():
             # from a smaller one, as the norm hardly tells a larger one from one without end
-            again = self._polish(standard(near[odd]) * (eps / share) ** 0.5, steps)
+            start = standard(near[odd]) * (eps / share) ** 0.5
+            again = self._polish(start, steps, held=1)  # on the way its size changes the curvature
             then = self.surprise(again)
             better = then < doubt[odd]
             near[odd[better]], doubt[odd[better]] = again[better], then[better]
         return near
 
-    def _polish(self, stream: Float[Tensor, "r d"], steps: int) -> Float[Tensor, "r d"]:
+    def _polish(
+        self, stream: Float[Tensor, "r d"], steps: int, held: int = HELD
+    ) -> Float[Tensor, "r d"]:
         n, d = stream.shape
         free = torch.eye(d).to(stream)
         noise = self.whole.typical(stream)
@@ -139,7 +142,7 @@ class Peeling:
 
         def model(at: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
             # so near a root the curvature hardly changes, and it costs far more than the slope
-            old = age[rows] % HELD == 0
+            old = age[rows] % held == 0
             if old.any():
                 bend[rows[old]] = self.whole.model(at[old], free, noise)[1]
             age[rows] += 1

