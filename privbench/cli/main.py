@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from privbench.cli import audit as cli_audit
+from privbench.cli import board as cli_board
 from privbench.cli import records as cli_records
 from privbench.cli import utility as cli_utility
 from privbench.cli import victims as cli_victims
@@ -215,6 +216,7 @@ def show(
         screen.print(sheet(entry))
 
 
+cli_board.register(app)
 cli_records.register(app)
 
 

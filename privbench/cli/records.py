@@ -17,24 +17,8 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (leaderboard, rescore, grid):
+    for command in (rescore, grid):
         app.command()(command)
-
-
-def leaderboard(
-    out: Out = Path("results"),
-) -> None:
-    """Print the table of all records, and write it as CSV."""
-    from privbench.records.store import Store, write
-    from privbench.reports.leaderboard import leaderboard as tabulate
-    from privbench.reports.leaderboard import to_csv
-
-    store = Store(out)
-    table = tabulate(records_of(store))
-    write(out / "leaderboard.csv", to_csv(table))
-    screen = console()
-    print_board(screen, table)
-    screen.print(f"Table: {out / 'leaderboard.csv'}", soft_wrap=True)
 
 
 def rescore(

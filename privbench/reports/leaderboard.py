@@ -35,12 +35,12 @@ def leaderboard(records: Iterable[Record], beside: Iterable[Record] = ()) -> pd.
     among records and among those beside them, and count on the same pictures only.
     """
     mine, pool = _distinct(records, beside)
-    groups = _groups(mine)
+    groups = rows_of(mine)
     refuse_mixed(chain(*groups.values()))
     rows = [dict(zip(KEYS, key, strict=True)) | _row(group) for key, group in groups.items()]
     _add_intervals(rows, groups)
     controls: dict[Key, list[Record]] = defaultdict(list)
-    for key, group in _groups(pool).items():
+    for key, group in rows_of(pool).items():
         controls[_alike(key)] += _done(group)
     for row, group in zip(rows, groups.values(), strict=True):
         row |= _controls(row, group, controls)
@@ -56,8 +56,8 @@ def to_csv(table: pd.DataFrame) -> bytes:
     return table.to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n").encode()
 
 
-def _groups(records: Iterable[Record]) -> dict[Key, list[Record]]:
-    """Sort records into rows, each with the newest component versions only."""
+def rows_of(records: Iterable[Record]) -> dict[Key, list[Record]]:
+    """Sort records into rows by KEYS, each with the newest component versions only."""
     groups: dict[Key, list[Record]] = defaultdict(list)
     # Sorted, because a bootstrap over the same scores in another order is another interval.
     unique = {

@@ -1,0 +1,118 @@
+"""The command line's leaderboard: leakage, utility and cost of all records in one table."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from privbench.cli.options import Names, Out, console, split_names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from privbench.reports.board import Section
+    from privbench.reports.board_columns import Column
+
+PAGE = 100
+"""Letters of a line of the first eight columns."""
+MOST = 8
+"""Columns of one table on a terminal."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(leaderboard)
+
+
+def leaderboard(
+    out: Out = Path("results"),
+    by: Annotated[
+        Names,
+        typer.Option(
+            help="A row for each of these, such as model,defense: of attacks left out the "
+            "strongest stands for all, of seeds the mean. \\[default: a row for each attack]"
+        ),
+    ] = None,
+    format_: Annotated[
+        Literal["text", "csv", "md", "latex", "html"],
+        typer.Option("--format", help="What is printed."),
+    ] = "text",
+    everything: Annotated[
+        bool, typer.Option("--all", help="All columns, not only the first eight.")
+    ] = False,
+) -> None:
+    """Print what leaks, what it costs and how sure that is, of all records.
+
+    Also writes leaderboard.csv, a row for each attack.
+    """
+    from privbench.cli.records import records_of
+    from privbench.records.store import Store, write
+    from privbench.records.utility import UtilityStore
+    from privbench.reports.board import board
+    from privbench.reports.board_columns import shown
+    from privbench.reports.formats import FORMATS
+    from privbench.reports.joined import joined
+    from privbench.reports.leaderboard import leaderboard as tabulate
+    from privbench.reports.leaderboard import to_csv
+
+    records = records_of(Store(out))
+    utility = UtilityStore(out).records()
+    sections = board(records, utility, joined(out), split_names(by) or None)
+    table = tabulate(records)
+    write(out / "leaderboard.csv", to_csv(table))
+    if format_ != "text":
+        columns = shown(sections, everything or format_ == "csv")
+        typer.echo(FORMATS[format_](sections, columns), nl=False)
+        return
+    from privbench.cli.tables import notes
+    from privbench.reports.formats import raised
+
+    screen = console()
+    for section in sections:
+        for part in _parts(section, shown(sections, everything)):
+            screen.print(part, width=min(screen.width, PAGE))
+    for name, what in raised(sections):
+        screen.print(f"{name}: {what}.", highlight=False)
+    for note in notes(table):
+        screen.print(f"Note. {note}", highlight=False)
+    screen.print(f"Table: {out / 'leaderboard.csv'}", soft_wrap=True)
+
+
+def _parts(section: "Section", columns: "Sequence[Column]") -> "list[Table]":
+    """Return a table of the first columns, and of the others as many as are needed."""
+    from privbench.reports.board_columns import ATTACK, FIRST, RANK, VICTIM
+
+    first = [one for one in columns if one.name in {column.name for column in FIRST}]
+    rest = [one for one in columns if one not in first]
+    named = [RANK, VICTIM, ATTACK]
+    size = MOST - len(named)
+    tables = [_table(section, first, whole=len(first) == len(columns))]
+    for start in range(0, len(rest), size):
+        tables.append(_table(section, [*named, *rest[start : start + size]]))
+    return tables
+
+
+def _table(section: "Section", columns: "Sequence[Column]", *, whole: bool = False) -> "Table":
+    """Return a table; where the columns are few enough, numbers stay on one line."""
+    from rich import box
+    from rich.table import Table
+
+    drawn = Table(
+        title=section.title,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for column in columns:
+        drawn.add_column(
+            column.heading,
+            justify="left" if column.text else "right",
+            overflow="fold",
+            no_wrap=not column.text and (whole or not column.interval),
+        )
+    for row in section.rows:
+        drawn.add_row(*(column.cell(row) for column in columns))
+    return drawn

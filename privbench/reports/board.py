@@ -1,0 +1,236 @@
+"""The leaderboard that people quote: leakage, utility and cost in one row, with ranks.
+
+A pure function of records. Rows that were attacked under another protocol (weights, pictures,
+threat model, seed) stand in another section, and ranks are of one section.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import pandas as pd
+
+from privbench.errors import UnknownName
+from privbench.records.case import UNDEFENDED, Record
+from privbench.records.utility import UtilityRecord
+from privbench.reports.flags import flags
+from privbench.reports.joined import figures
+from privbench.reports.leaderboard import KEYS, Key, distinct, refuse_mixed, rows_of
+from privbench.reports.pictures import (
+    Pictures,
+    best,
+    certified,
+    metric_facts,
+    per_batch,
+    per_picture,
+)
+from privbench.reports.ranks import MOST_ROWS, Rank, paired, ranks
+from privbench.reports.stats import holm, mean_interval
+from privbench.reports.utility_figures import utility_figures
+
+LEAK = "psnr"
+"""The metric by which rows are ranked, and attacks and defenses compared."""
+SECTION = ("weights", "dataset", "threat", "seed")
+POOLED = ("attack", "seed")
+"""What `by` may leave out: of attacks the strongest stands for all, of seeds the mean."""
+FEWEST = 20
+"""Pictures of which the leakiest 5 % is at least one."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows of one protocol, the leakiest first."""
+
+    protocol: Mapping[str, Any]
+    rows: Sequence[Row]
+    records: Sequence[Sequence[Record]]
+    """Of each row."""
+
+    @property
+    def title(self) -> str:
+        """Return the protocol in words."""
+        return ", ".join(f"{key} {value}" for key, value in self.protocol.items())
+
+
+@dataclass(frozen=True)
+class _Line:
+    keys: Row
+    group: list[Record]
+    everyone: list[Record]
+    """Records of all attacks that this one stands for."""
+
+
+def board(
+    records: Iterable[Record],
+    utility: Iterable[UtilityRecord] = (),
+    tables: Sequence[pd.DataFrame] = (),
+    by: Sequence[str] | None = None,
+) -> list[Section]:
+    """Return sections, that of the most rows first.
+
+    Tables are of figures that other commands derived (`joined`). Raises UnknownName for a name in
+    `by` that is no key, and BadData where a metric comes in two versions.
+    """
+    UnknownName.refuse("column to go by", by or (), KEYS)
+    groups = rows_of(distinct(records))
+    refuse_mixed(record for group in groups.values() for record in group)
+    pooled = [key for key in POOLED if by and key not in by]
+    measured = utility_figures(utility)
+    lines = _lines(groups, pooled)
+    shared = [key for key in SECTION if key not in pooled]
+
+    def protocol(line: _Line) -> tuple[str, ...]:
+        return tuple(str(line.keys[key]) for key in shared)
+
+    sections = []
+    for _, some in groupby(sorted(lines, key=protocol), key=protocol):
+        mine = list(some)
+        rows = [_row(line, mine, measured, tables) for line in mine]
+        sections.append(_ranked(mine, rows, {key: mine[0].keys[key] for key in shared}))
+    return sorted(sections, key=lambda one: (-len(one.rows), one.title))
+
+
+def _lines(groups: Mapping[Key, list[Record]], pooled: Sequence[str]) -> list[_Line]:
+    """Return a line per row of the table, pooled over seeds, of the strongest attack."""
+    together: dict[Key, list[Record]] = {}
+    for key, group in groups.items():
+        kept = tuple(v for k, v in zip(KEYS, key, strict=True) if not (k == "seed" in pooled))
+        together.setdefault(kept, []).extend(group)
+    names = [key for key in KEYS if not (key == "seed" in pooled)]
+    lines = [
+        _Line(dict(zip(names, kept, strict=True)), group, group) for kept, group in together.items()
+    ]
+    if "attack" not in pooled:
+        return lines
+    victims: dict[Key, list[_Line]] = {}
+    for line in lines:
+        victims.setdefault(tuple(v for k, v in line.keys.items() if k != "attack"), []).append(line)
+    found = []
+    for some in victims.values():
+        strongest = max(some, key=lambda line: _mean(per_picture(line.group, LEAK)))
+        everyone = [record for line in some for record in line.group]
+        found.append(_Line(strongest.keys, strongest.group, everyone))
+    return found
+
+
+def _mean(pictures: Pictures) -> float:
+    return sum(pictures.values()) / len(pictures) if pictures else float("-inf")
+
+
+def _row(
+    line: _Line,
+    section: Sequence[_Line],
+    measured: Mapping[tuple[str, str, str], Mapping[str, float]],
+    tables: Sequence[pd.DataFrame],
+) -> Row:
+    """Return all columns but the ranks; what was not measured is not in the row."""
+    row = dict(line.keys) | _counts(line.group)
+    done = [record for record in line.group if record.status == "done"]
+    for name in metric_facts(done):
+        units = per_batch(per_picture(done, name))
+        row |= _figure(name, list(units.values()))
+    pictures = per_picture(done, LEAK)
+    if pictures:
+        row |= _leak(line, section, pictures)
+    row |= _cost(done)
+    if line.keys["defense"] == UNDEFENDED:
+        # a model that was trained under a defense on the update is another model
+        victim = tuple(str(line.keys[key]) for key in ("model", "weights", "weights_sha256"))
+        row |= measured.get(victim, {})  # type: ignore[arg-type]
+    derived = figures(tables, line.keys)
+    row |= derived | ({"joined": tuple(derived)} if derived else {})
+    row["flags"], row["notes"] = flags(row, line.group)
+    return row
+
+
+def _counts(group: Sequence[Record]) -> Row:
+    """Count pictures, each once whatever the number of seeds."""
+    seen: dict[str, set[tuple[str, int]]] = {"done": set(), "failed": set(), "refused": set()}
+    for record in group:
+        case = record.case
+        seen[record.status] |= {(case.images_sha256, i) for i in range(len(case.images))}
+    return {
+        "n": len(seen["done"]),
+        "failed": len(seen["failed"] - seen["done"]),
+        "refused": len(seen["refused"] - seen["done"]),
+    }
+
+
+def _figure(name: str, values: Sequence[float]) -> Row:
+    """Return mean and interval; one value has none."""
+    if not values:
+        return {}
+    mean, low, high = mean_interval(values)
+    return {name: mean} | ({f"{name}_lo": low, f"{name}_hi": high} if low == low else {})
+
+
+def _leak(line: _Line, section: Sequence[_Line], pictures: Pictures) -> Row:
+    """Return what stands beside the mean leak: worst pictures, oracle, floor, control, exact."""
+    done = [record for record in line.group if record.status == "done"]
+    row: Row = {}
+    if len(pictures) >= FEWEST:
+        row["psnr_p95"] = float(pd.Series(list(pictures.values())).quantile(0.95))
+    if line.everyone is not line.group or any(record.members for record in done):
+        row["psnr_oracle"] = _mean(best(line.everyone, LEAK, among=pictures))
+    row["psnr_floor"] = _mean(per_picture(done, LEAK, lambda record: record.floor))
+    cap = metric_facts(done)[LEAK]["cap"]
+    if cap is not None:
+        row["exact"] = 100 * sum(one >= cap for one in pictures.values()) / len(pictures)
+    if (sure := certified(done)) is not None:
+        row["proved"] = 100 * sure
+    control = _control(line, section)
+    if control is not None:
+        theirs = per_picture(control.group, LEAK)
+        common = [key for key in pictures if key in theirs]
+        row["psnr_control"] = _mean({key: theirs[key] for key in common}) if common else None
+        if control is not line and common:
+            lost = per_batch({key: theirs[key] - pictures[key] for key in common})
+            row |= _figure("lost", list(lost.values()))
+    return {key: value for key, value in row.items() if value is not None}
+
+
+def _control(line: _Line, section: Sequence[_Line]) -> _Line | None:
+    """Return the undefended victim under the same attack; a pooled one under its strongest."""
+    case = line.group[0].case
+    model = case.control or case.model.label
+    for other in section:
+        same = line.everyone is not line.group or other.keys["attack"] == line.keys["attack"]
+        if same and (other.keys["model"], other.keys["defense"]) == (model, UNDEFENDED):
+            return other
+    return None
+
+
+def _cost(done: Sequence[Record]) -> Row:
+    images = sum(len(record.case.images) for record in done)
+    if not images:
+        return {}
+    return {
+        "gradient_calls": sum(record.gradient_calls for record in done) / images,
+        "seconds": sum(record.seconds or 0 for record in done) / images,
+    }
+
+
+def _ranked(lines: Sequence[_Line], rows: Sequence[Row], protocol: Mapping[str, Any]) -> Section:
+    """Add ranks and the paired test against the control, and sort."""
+    units = [per_batch(per_picture(line.group, LEAK)) for line in lines]
+    places = {id(line): i for i, line in enumerate(lines)}
+    tested = [
+        (i, places[id(control)])
+        for i, line in enumerate(lines)
+        if "lost" in rows[i] and (control := _control(line, lines)) is not None
+    ]
+    for (i, _), p in zip(tested, holm(paired(units, tested)), strict=True):
+        rows[i]["lost_p"] = p
+    for row, rank in zip(rows, ranks(units), strict=True):
+        row["rank"] = rank
+    order = sorted(range(len(rows)), key=lambda i: _place(rows[i]))
+    return Section(protocol, [rows[i] for i in order], [lines[i].group for i in order])
+
+
+def _place(row: Row) -> tuple[float, float, str, str, str]:
+    rank = row["rank"]
+    first = rank.first if isinstance(rank, Rank) else 0 if LEAK in row else MOST_ROWS + 1
+    return float(first), -float(row.get(LEAK, 0)), row["model"], row["defense"], row["attack"]

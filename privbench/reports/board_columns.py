@@ -1,0 +1,163 @@
+"""Columns of the leaderboard in the order in which a reader asks, and their cells as text."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from privbench.records.case import UNDEFENDED
+from privbench.reports.board import Section
+
+Row = Mapping[str, Any]
+
+MORE = "more"
+"""Group of columns that nothing here knows: figures that other commands derived."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name in files, its heading for readers, and how its cell is written."""
+
+    name: str
+    heading: str
+    meaning: str
+    digits: int = 1
+    interval: bool = False
+    """Whether the 95 % interval stands in the same cell."""
+    write: Callable[[Row], str] | None = field(default=None, compare=False)
+    """For what is no number."""
+
+    @property
+    def text(self) -> bool:
+        """Whether it is read from the left."""
+        return self.write is not None and self.name not in ("rank", "n")
+
+    def cell(self, row: Row) -> str:
+        """Return the cell's text; empty where nothing was measured."""
+        if self.write is not None:
+            return self.write(row)
+        value = row.get(self.name)
+        if value is None or value != value:
+            return ""
+        text = f"{value:.{self.digits}f}"
+        ends = [row.get(f"{self.name}{end}") for end in ("_lo", "_hi")]
+        if not self.interval or any(end is None or end != end for end in ends):
+            return text
+        return f"{text} ({' to '.join(f'{end:.{self.digits}f}' for end in ends)})"
+
+    def number(self, row: Row) -> float | None:
+        """Return what a reader would sort the column by, None for text or nothing."""
+        if self.name == "rank":
+            return float(row["rank"].first) if row.get("rank") else None
+        value = row.get(self.name)
+        known = isinstance(value, int | float) and value == value
+        return float(value) if known else None  # type: ignore[arg-type]
+
+
+def _victim(row: Row) -> str:
+    defended = row["defense"] != UNDEFENDED
+    return f"{row['model']} + {row['defense']}" if defended else str(row["model"])
+
+
+def _count(row: Row) -> str:
+    lost = row["failed"] + row["refused"]
+    return f"{row['n']} of {row['n'] + lost}" if lost else str(row["n"])
+
+
+def _rank(row: Row) -> str:
+    return str(row["rank"]) if row.get("rank") else ""
+
+
+def _text(name: str) -> Callable[[Row], str]:
+    return lambda row: str(row.get(name) or "")
+
+
+RANK = Column(
+    "rank",
+    "rank",
+    "1 leaks most; rows that no paired test tells apart on the same pictures share places "
+    "(sign flips, Holm over the section)",
+    write=_rank,
+)
+VICTIM = Column("victim", "victim", "the model, and what changes its update", write=_victim)
+ATTACK = Column("attack", "attack", "whose answers are scored", write=_text("attack"))
+COUNT = Column("n", "n", "pictures scored, of how many where some failed", write=_count)
+LEAK = Column(
+    "psnr",
+    "PSNR, dB (95 %)",
+    "attacker-selected leak in place; higher leaks more, 100 is exact",
+    interval=True,
+)
+ORACLE = Column(
+    "psnr_oracle",
+    "oracle-worst",
+    "mean of each picture's best answer, chosen with the truth: nobody can select it",
+)
+ACCURACY = Column("top1", "top-1, %", "clean accuracy of these weights")
+FLAGS = Column("flags", "flags", "what forbids to take the row for evidence", write=_text("flags"))
+
+FIRST = (RANK, VICTIM, ATTACK, COUNT, LEAK, ORACLE, ACCURACY, FLAGS)
+
+LEAKAGE = (
+    Column("psnr_p95", "worst 5 %", "PSNR that the leakiest 5 % of pictures exceed, dB"),
+    Column(
+        "psnr_matched",
+        "matched",
+        "PSNR after the best matching of patches, dB: content without order",
+        interval=True,
+    ),
+    Column("psnr_floor", "floor", "PSNR of a flat picture in the mean color, dB"),
+    Column("psnr_control", "control", "PSNR of the undefended victim, same attack, dB"),
+    Column("lost", "control minus row", "paired difference of PSNR, dB", interval=True),
+    Column("lost_p", "p (Holm)", "of that difference, by sign flips", digits=4),
+    Column("exact", "exact, %", "pictures whose every pixel came back, by the truth"),
+    Column("proved", "proved, %", "pictures that the attack proved exact without the truth"),
+    Column("ssim", "SSIM", "structural similarity, higher leaks more", digits=3),
+    Column("lpips", "LPIPS", "perceptual distance, lower leaks more", digits=3),
+)
+COST = (
+    Column("gradient_calls", "gradients", "gradient evaluations per picture", digits=0),
+    Column("seconds", "s", "seconds of the attack per picture", digits=2),
+    Column("weights_sha256", "weights", "sha256 of all weights", write=_text("weights_sha256")),
+)
+HEADINGS = {"top1": "top-1, %", "agreement": "same answer when shuffled, %"}
+
+
+def groups(sections: Iterable[Section]) -> dict[str, list[Column]]:
+    """Return columns beyond the first by group, those that any row has a cell in."""
+    rows = [row for section in sections for row in section.rows]
+    known = {column.name for column in (*FIRST, *LEAKAGE, *COST)}
+    names = dict.fromkeys(name for row in rows for name in row if f"{name}_lo" in row)
+    utility = [
+        Column(name, _heading(name), _heading(name), interval=True)
+        for name in sorted(names, key=lambda name: (name not in HEADINGS, name))
+        if _is_utility(name)
+    ]
+    derived = [
+        Column(name, name.replace("_", " "), "derived by another command", interval=True)
+        for name in sorted({name for row in rows for name in row.get("joined", ())})
+        if name not in known and not name.endswith(("_lo", "_hi"))
+    ]
+    found = {"leakage": [*LEAKAGE], "utility": utility, MORE: derived, "cost": [*COST]}
+    return {
+        name: kept
+        for name, columns in found.items()
+        if (kept := [one for one in columns if any(one.cell(row) for row in rows)])
+    }
+
+
+def _is_utility(name: str) -> bool:
+    return name in HEADINGS or name.endswith(("_mean_error", "_aupr", "_top1")) or "_mCE_" in name
+
+
+def _heading(name: str) -> str:
+    return HEADINGS.get(name, name.replace("_", " "))
+
+
+def shown(sections: Sequence[Section], everything: bool) -> list[Column]:
+    """Return the first eight columns, or all that any row has a cell in, each once."""
+    if not everything:
+        return list(FIRST)
+    found = {column.name: column for column in FIRST}
+    for some in groups(sections).values():
+        found |= {column.name: column for column in some}  # accuracy then has its interval, too
+    return list(found.values())

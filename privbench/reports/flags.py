@@ -1,0 +1,46 @@
+"""What forbids to take a row of the leaderboard for evidence."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from privbench.records.case import Record
+from privbench.reports.leaderboard import LEAKS, VOID
+
+FEW = 24
+"""Pictures below which a row is flagged; eight of them can hardly make any difference significant
+once it is corrected for a table."""
+AMBIGUOUS = "The objective is at the noise floor but members disagree"
+"""How the note of an ensemble begins whose members explain one update by several pictures."""
+
+FLAGS = {
+    "void": "the attack fails on the undefended control, too, so its failure shows nothing",
+    "no control": "the undefended victim was not attacked alike, so nobody knows whether it works",
+    "ambiguous": "several different pictures explain the update; believe none of them",
+    "at chance": "the victim's accuracy is not above guessing, so it defends nothing of use",
+    "few pictures": f"fewer than {FEW}, so that hardly any difference is significant",
+}
+"""Flags and what they mean, the gravest first."""
+
+
+def flags(row: Mapping[str, Any], group: Sequence[Record]) -> tuple[str, str]:
+    """Return the flags of a row, and all notes of its records."""
+    notes = [record.error for record in group if record.error]
+    notes += [text for record in group if record.status == "done" for text in record.warnings]
+    control, floor = row.get("psnr_control"), row.get("psnr_floor")
+    void = (
+        bool(row.get("gradient_calls"))
+        and control is not None
+        and floor is not None
+        and control < floor + LEAKS
+    )
+    classes = group[0].case.model.settings.get("num_classes")
+    lowest = row.get("top1_lo")
+    raised = {
+        "void": void,
+        "no control": bool(row["n"]) and control is None,
+        "ambiguous": any(note.startswith(AMBIGUOUS) for note in notes),
+        "at chance": bool(classes) and lowest is not None and lowest <= 100 / float(classes or 1),
+        "few pictures": 0 < row["n"] < FEW,
+    }
+    found = [*dict.fromkeys(notes), *([VOID] if void else [])]
+    return ", ".join(name for name in FLAGS if raised[name]), " | ".join(found)

@@ -1,0 +1,51 @@
+"""Figures that other commands derive from records, joined to the rows of the leaderboard."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from privbench.errors import BadData
+from privbench.reports.leaderboard import KEYS
+
+FOLDER = "joined"
+LEAST = "model"
+"""Without this key nothing would say what a figure is of."""
+
+
+def joined(out: Path) -> list[pd.DataFrame]:
+    """Return the tables OUT/joined/*.csv; raises BadData for one without a victim or figures.
+
+    A table has some of the columns that name a row of leaderboard.csv (`model` at least), and
+    figures, each with `_lo` and `_hi` where it has an interval. Its figures stand in each row of
+    the leaderboard that has the same names. So a command that computes what nobody measured yet
+    writes one file, and nothing here changes.
+    """
+    tables = []
+    for path in sorted((out / FOLDER).glob("*.csv")):
+        try:
+            table = pd.read_csv(path)
+        except (ValueError, OSError) as error:
+            raise BadData(f"{path} is no table: {error}. Write it anew, or remove it.") from None
+        if LEAST not in table.columns or not set(table.columns) - set(KEYS):
+            raise BadData(
+                f"{path} has no column '{LEAST}' or no figures beside it, so nobody knows what it "
+                "is about. Write it anew, or remove it."
+            )
+        tables.append(table)
+    return tables
+
+
+def figures(tables: Sequence[pd.DataFrame], row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of a row, by column; empty where no table knows it."""
+    found: dict[str, Any] = {}
+    for table in tables:
+        keys = [key for key in KEYS if key in table.columns]
+        same = table
+        for key in keys:
+            same = same[same[key].astype(str) == str(row.get(key))]
+        if len(same) == 1:
+            [one] = same.to_dict("records")
+            found |= {str(k): v for k, v in one.items() if k not in KEYS and v == v}
+    return found
