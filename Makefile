@@ -1,9 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# The plain run: everything that a newcomer needs is made on the way.
+# The plain run: everything that a newcomer needs is made on the way. It ends with a page.
 demo: .venv/.ready
 	$(BIN)/privbench run --suite demo --out results/demo
+	$(BIN)/privbench report --out results/demo
 
 # One worker a core, one thread each: threads that wait for each other cost more than they bring.
 test: .venv/.ready
@@ -12,6 +13,11 @@ test: .venv/.ready
 # Minutes longer: what the plain run leaves out.
 test-slow: .venv/.ready
 	$(BIN)/pytest -m slow
+
+# The page in a real browser, from Debian's packages.
+test-browser: .venv/.ready
+	command -v chromium || apt-get install --yes --no-install-recommends chromium
+	$(BIN)/pytest -m browser
 
 # Speed, as ratios against a peer in the same run; gradient matching's is in the group `bench`.
 bench: .venv/.ready
@@ -37,4 +43,4 @@ docs: .venv/.ready
 	$(BIN)/pip install --progress-bar on -c constraints.txt -e . --group dev
 	touch $@
 
-.PHONY: demo test test-slow bench check docs
+.PHONY: demo test test-slow test-browser bench check docs

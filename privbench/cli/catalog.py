@@ -3,13 +3,14 @@
 import ast
 from dataclasses import dataclass
 
-from privbench.cli.constants import UNREAD, source, words
+from privbench.cli.constants import HOME, UNREAD, source, words
 from privbench.component import names
 from privbench.errors import UnknownName
 from privbench.victims.preset import preset_names, read_preset
 
 SHELVES = ("attacks", "defenses", "datasets", "metrics", "evals")
 PRESETS = ("models", "suites")
+SHELF_BASES = ("Attack", "Dataset", "Defense", "Evaluation", "Metric")
 NEEDS = ("needs", "roles")
 """Class attributes that say what a component cannot do without."""
 
@@ -22,6 +23,10 @@ class Entry:
     name: str
     summary: str
     needs: str = ""
+    paper: str = ""
+    """Where the method was published."""
+    family: str = ""
+    """Name of the class that it shares with others of its shelf; empty where it shares none."""
 
 
 def entries(shelf: str) -> list[Entry]:
@@ -45,7 +50,8 @@ def find_all(name: str) -> list[Entry]:
 
 def _component(shelf: str, name: str) -> Entry:
     module = f"privbench.{shelf}.{name}"
-    kind = _main_class(source(module))
+    tree = source(module)
+    kind = _main_class(tree)
     summary = (ast.get_docstring(kind) or "").partition("\n")[0]
     found: list[str] = []
     for node in kind.body:
@@ -57,7 +63,31 @@ def _component(shelf: str, name: str) -> Entry:
     needs = ", ".join(word for word in found if word != UNREAD)
     if UNREAD in found:
         needs = f"{needs} and more" if needs else f"see `privbench show {name}`"
-    return Entry(shelf, name, summary, needs)
+    base = kind.bases[0]
+    family = base.id if isinstance(base, ast.Name) and base.id not in SHELF_BASES else ""
+    return Entry(shelf, name, summary, needs, _paper(kind, tree), family)
+
+
+def _paper(kind: ast.ClassDef, module: ast.Module) -> str:
+    """Return what the class says of its source, or the class that it is made from."""
+    for node in kind.body:
+        match node:
+            case ast.AnnAssign(target=ast.Name(id="paper"), value=ast.Constant(value=str(text))):
+                return text
+            case _:
+                pass
+    bases = [base.id for base in kind.bases if isinstance(base, ast.Name)]
+    for node in module.body:
+        match node:
+            case ast.ImportFrom(module=str(origin), names=aliases) if origin.startswith(HOME):
+                wanted = {alias.name for alias in aliases if alias.name in bases}
+                there = source(origin) if wanted else module
+                for one in there.body if wanted else []:
+                    if isinstance(one, ast.ClassDef) and one.name in wanted:
+                        return _paper(one, there)
+            case _:
+                pass
+    return ""
 
 
 def _main_class(module: ast.Module) -> ast.ClassDef:

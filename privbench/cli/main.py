@@ -9,6 +9,7 @@ import typer
 from privbench.cli import audit as cli_audit
 from privbench.cli import board as cli_board
 from privbench.cli import records as cli_records
+from privbench.cli import report as cli_report
 from privbench.cli import utility as cli_utility
 from privbench.cli import victims as cli_victims
 from privbench.cli.options import FAILED, Names, Out, Weights, console
@@ -218,6 +219,7 @@ def show(
 
 cli_board.register(app)
 cli_records.register(app)
+cli_report.register(app)
 
 
 def _refuse(error: PrivbenchError) -> NoReturn:

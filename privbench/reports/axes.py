@@ -1,6 +1,7 @@
 """What all figures have in common: canvas, letters, colors, strokes, axes."""
 
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle, product
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +22,9 @@ STROKES = ("-", "--", ":")
 BAND = (7.0, 4.2)
 """Width and height in inches of a figure with curves and a legend at its right."""
 
+METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
+IDENTIFIER = re.compile(r"(\bid=\"|url\(#|href=\"#)")
+
 Look = Mapping[str, Any]
 
 
@@ -40,6 +44,21 @@ def png(figure: "Figure") -> bytes:
     with boxes_for_unknown_letters():
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def svg(figure: "Figure", name: str) -> str:
+    """Render a figure as one SVG element, letters as letters; the same figure, the same text.
+
+    All its identifiers begin with the name, so that several of them fit into one page.
+    """
+    from matplotlib import rc_context
+
+    buffer = io.StringIO()
+    with boxes_for_unknown_letters(), rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = METADATA.sub("", buffer.getvalue())
+    text = IDENTIFIER.sub(rf"\g<1>{re.escape(name)}-", text[text.index("<svg") :])
+    return text.replace("<svg ", '<svg role="img" ', 1)
 
 
 def looks(strokes: Sequence[str] = STROKES) -> Iterator[Look]:

@@ -127,7 +127,9 @@ def _row(
     tables: Sequence[pd.DataFrame],
 ) -> Row:
     """Return all columns but the ranks; what was not measured is not in the row."""
+    case = line.group[0].case
     row = dict(line.keys) | _counts(line.group)
+    row |= {"attack_name": case.attack.name, "control": case.control or case.model.label}
     done = [record for record in line.group if record.status == "done"]
     for name in metric_facts(done):
         units = per_batch(per_picture(done, name))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 from privbench.records.case import UNDEFENDED
@@ -119,7 +120,15 @@ COST = (
     Column("seconds", "s", "seconds of the attack per picture", digits=2),
     Column("weights_sha256", "weights", "sha256 of all weights", write=_text("weights_sha256")),
 )
-HEADINGS = {"top1": "top-1, %", "agreement": "same answer when shuffled, %"}
+UTILITY = {
+    "top1": ("top-1, %", ACCURACY.meaning),
+    "agreement": ("consistency, %", "pictures with the same answer when patches are shuffled"),
+    "*_mCE_*": ("mCE", "error under corruption, relative to the model named, in percent"),
+    "*_mean_error": ("mean error, %", "over 15 corruptions in 5 severities each"),
+    "*_aupr": ("AUPR, %", "unknown classes told from known ones"),
+    "*_top1": ("top-1, %", "on pictures of another kind"),
+}
+"""Heading and meaning by the figure's name; a pattern's heading is the name itself."""
 
 
 def groups(sections: Iterable[Section]) -> dict[str, list[Column]]:
@@ -128,9 +137,9 @@ def groups(sections: Iterable[Section]) -> dict[str, list[Column]]:
     known = {column.name for column in (*FIRST, *LEAKAGE, *COST)}
     names = dict.fromkeys(name for row in rows for name in row if f"{name}_lo" in row)
     utility = [
-        Column(name, _heading(name), _heading(name), interval=True)
-        for name in sorted(names, key=lambda name: (name not in HEADINGS, name))
-        if _is_utility(name)
+        _utility(name)
+        for name in sorted(names, key=lambda name: (name not in UTILITY, name))
+        if _pattern(name)
     ]
     derived = [
         Column(name, name.replace("_", " "), "derived by another command", interval=True)
@@ -145,12 +154,16 @@ def groups(sections: Iterable[Section]) -> dict[str, list[Column]]:
     }
 
 
-def _is_utility(name: str) -> bool:
-    return name in HEADINGS or name.endswith(("_mean_error", "_aupr", "_top1")) or "_mCE_" in name
+def _pattern(name: str) -> str:
+    return next((pattern for pattern in UTILITY if fnmatchcase(name, pattern)), "")
 
 
-def _heading(name: str) -> str:
-    return HEADINGS.get(name, name.replace("_", " "))
+def _utility(name: str) -> Column:
+    pattern = _pattern(name)
+    heading, meaning = UTILITY[pattern]
+    if pattern != name:
+        heading = name.replace("_", " ") + (", %" if heading.endswith("%") else "")
+    return Column(name, heading, meaning, interval=True)
 
 
 def shown(sections: Sequence[Section], everything: bool) -> list[Column]:

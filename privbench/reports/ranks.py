@@ -1,6 +1,6 @@
 """Ranks with their uncertainty: every pair of rows on the same pictures, tested, Holm-corrected."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -22,7 +22,7 @@ BATCH = 10_000
 EQUAL = 1e-9
 """Of the sum of all differences: what rounding may move a sum."""
 
-Units = Mapping[Hashable, float]
+Units = Mapping[str, float]
 """Score of each unit that is drawn independently: a picture, or the mean of a batch."""
 
 
@@ -70,9 +70,9 @@ def paired(rows: Sequence[Units], pairs: Sequence[tuple[int, int]]) -> list[floa
     As `sign_flip`, for many pairs at once: all pairs on the same units share their signs, so that
     a sum of flipped differences is a difference of two sums.
     """
-    groups: dict[tuple[Hashable, ...], list[int]] = {}
+    groups: dict[tuple[str, ...], list[int]] = {}
     for place, (one, other) in enumerate(pairs):
-        common = sorted(rows[one].keys() & rows[other].keys(), key=str)
+        common = sorted(rows[one].keys() & rows[other].keys())
         groups.setdefault(tuple(common), []).append(place)
     draws = min(MOST_DRAWS, max(RESAMPLES, SPARE * len(pairs))) - 1
     found = [float("nan")] * len(pairs)
@@ -86,7 +86,7 @@ def paired(rows: Sequence[Units], pairs: Sequence[tuple[int, int]]) -> list[floa
 
 def _together(
     rows: Sequence[Units],
-    units: Sequence[Hashable],
+    units: Sequence[str],
     pairs: Sequence[tuple[int, int]],
     draws: int,
 ) -> list[float]:

@@ -138,6 +138,7 @@ COMMANDS = {
     "grid --out TMP/texts": "No records under TMP/texts/cases. Run an attack first, such as `privb",
     "leaderboard --out TMP/texts": "No records under TMP/texts/cases. Run an attack first, such as",
     "leaderboard --out TMP/nowhere": "or name another --out.",
+    "report --out TMP/nowhere": "or name another --out.",
     "grid --attack pe_sl": "No attack with records is called 'pe_sl'. Known: mean.",
     "grid --model vit_vanila": "Did you mean 'vit_vanilla'? Known: vit_vanilla, vit_vanilla(d",
 }
@@ -223,7 +224,7 @@ def test_a_mistake_makes_no_folder(call, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", ["leaderboard", "grid"])
+@pytest.mark.parametrize("command", ["leaderboard", "grid", "report"])
 def test_a_corrupt_record_does_not_count_and_is_named(command, call, tmp_path):
     run = [*MEAN[:-1], "2", "--set", "model.depth=1", "--out", tmp_path]
     call(*run)

@@ -7,7 +7,7 @@ import pytest
 from privbench.attack import Attack
 from privbench.cli.catalog import SHELVES, entries, find_all
 from privbench.cli.constants import UNREAD, words
-from privbench.cli.settings import settings
+from privbench.cli.settings import base, settings
 from privbench.cli.show import sheet
 from privbench.component import find, names
 from privbench.dataset import Dataset
@@ -57,3 +57,9 @@ def test_bounds_and_choices_are_said_in_words():
 def test_every_attack_can_be_shown(name):
     for entry in find_all(name):
         assert sheet(entry)
+
+
+@pytest.mark.parametrize("shelf", ["attacks", "defenses"])
+def test_sources_are_read_as_they_are(shelf):
+    for entry in entries(shelf):
+        assert entry.paper == find(base(shelf), entry.name).paper, entry.name

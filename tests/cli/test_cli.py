@@ -23,6 +23,7 @@ COMMANDS = (
     "show",
     "leaderboard",
     "grid",
+    "report",
 )
 PROGRAM = """
 import sys
@@ -73,11 +74,12 @@ HEAVY = ("torch", "torchvision", "timm", "lpips", "matplotlib")
         (["list"], (*HEAVY, "pandas", "scipy")),
         (["list", "attacks"], (*HEAVY, "pandas", "scipy")),
         (["leaderboard"], HEAVY),
+        (["report"], ("torch", "torchvision", "timm", "lpips")),
     ],
     ids=lambda words: "-".join(words) if len(words) < 5 else "",
 )
 def test_nothing_heavy_is_loaded(arguments, unwanted, ran):
-    folder = ["--out", ran[0]] if arguments == ["leaderboard"] else []
+    folder = ["--out", ran[0]] if arguments in (["leaderboard"], ["report"]) else []
     result = process("-c", PROGRAM, *arguments, *folder)
     assert result.returncode == 0, result.stderr
     loaded = set(result.stdout.rpartition("LOADED")[2].split())

@@ -1,0 +1,1 @@
+"""The page: everything that records say, in one file that opens offline."""

@@ -1,0 +1,116 @@
+"""What the records found, in three sentences that are computed from them."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from privbench.records.case import UNDEFENDED
+from privbench.reports.board import LEAK, Section
+from privbench.reports.leaderboard import LEAKS
+
+SAME = 1e-6
+"""Decibels."""
+
+Row = dict[str, Any]
+
+
+def finding(section: Section, matching: Collection[str]) -> list[str]:
+    """Return three sentences on one section: undefended, defended, and by gradient matching.
+
+    `matching` names the attacks that match gradients. What no record shows is said to be unknown.
+    """
+    answered = [row for row in section.rows if LEAK in row and not _is_floor(row)]
+    undefended = [row for row in answered if _is_control(row)]
+    defended = [row for row in answered if not _is_control(row)]
+    return [
+        _undefended(undefended),
+        _defended(defended),
+        _matching([row for row in undefended if row["attack_name"] in matching]),
+    ]
+
+
+def _is_control(row: Row) -> bool:
+    return row["model"] == row["control"] and row["defense"] == UNDEFENDED
+
+
+def _is_floor(row: Row) -> bool:
+    """Whether an attack hands in the flat picture, and so is none."""
+    return abs(row[LEAK] - row["psnr_floor"]) < SAME
+
+
+def _undefended(rows: Sequence[Row]) -> str:
+    if not rows:
+        return (
+            "No undefended victim is among these records, so nothing shows whether the attacks "
+            "work at all."
+        )
+    best = max(rows, key=lambda row: row[LEAK])
+    floor = f"a flat picture in the mean color has {best['psnr_floor']:.1f} dB"
+    if best[LEAK] < best["psnr_floor"] + LEAKS:
+        return (
+            f"No attack here brings anything back even from {best['model']} without any defense: "
+            f"the best of them, {best['attack']}, reaches {_leak(best)}, and {floor}."
+        )
+    return (
+        f"From the undefended {best['model']}, {best['attack']} brings pictures back at "
+        f"{_leak(best)}, where {floor}."
+    )
+
+
+def _defended(rows: Sequence[Row]) -> str:
+    strongest: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        victim = row["model"], row["defense"]
+        if victim not in strongest or row[LEAK] > strongest[victim][LEAK]:
+            strongest[victim] = row
+    known = sorted(strongest.values(), key=lambda row: (-row[LEAK], row["model"], row["defense"]))
+    if not known:
+        return "No defended victim is among these records."
+    if len(known) == 1:
+        return f"{_named(known[0])} leaves {_changed(known[0])}."
+    most, least = known[0], known[-1]
+    return (
+        f"Of {len(known)} defended victims, {_named(most)} hides least and leaves "
+        f"{_changed(most)}; {_named(least)} hides most, with {_changed(least)}."
+    )
+
+
+def _changed(row: Row) -> str:
+    """Return the leak of a victim, its attack, and what is lost against the control."""
+    text = f"{_leak(row)} to {row['attack']}"
+    if row[LEAK] < row["psnr_floor"] + LEAKS:
+        text += " (no attack here beats the floor there)"
+    elif "lost_lo" in row:
+        ends = f"{row['lost_lo']:.1f} to {row['lost_hi']:.1f}"
+        text += f" ({row['lost']:.1f} dB less than undefended on the same pictures, {ends})"
+    return text
+
+
+def _matching(rows: Sequence[Row]) -> str:
+    if not rows:
+        return (
+            "No gradient matching without a defense is among these records, so its failure "
+            "elsewhere shows nothing."
+        )
+    best = max(rows, key=lambda row: row[LEAK])
+    gain = best[LEAK] - best["psnr_floor"]
+    verdict = (
+        "so where it fails behind a defense, that shows nothing"
+        if gain < LEAKS
+        else "so its failure behind a defense would show something"
+    )
+    return (
+        f"Gradient matching ({best['attack']}) on the undefended {best['model']} reaches "
+        f"{_leak(best)}, {abs(gain):.1f} dB {'above' if gain >= 0 else 'below'} the flat picture, "
+        f"{verdict}."
+    )
+
+
+def _named(row: Row) -> str:
+    defended = row["defense"] != UNDEFENDED
+    return f"{row['model']} with {row['defense']}" if defended else str(row["model"])
+
+
+def _leak(row: Row) -> str:
+    """Return mean, interval and n; few pictures may have no interval."""
+    ends = f"{row['psnr_lo']:.1f} to {row['psnr_hi']:.1f}, " if "psnr_lo" in row else ""
+    return f"{row[LEAK]:.1f} dB ({ends}n = {row['n']})"
