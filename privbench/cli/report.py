@@ -44,6 +44,7 @@ def report(
         from privbench.reports.board import board
         from privbench.reports.joined import joined
         from privbench.reports.leak_figures import leak_figures
+        from privbench.reports.page.finding import finding
         from privbench.reports.page.write import Sources, page
 
         utility, tables = list(UtilityStore(out).records()), joined(out)
@@ -57,6 +58,8 @@ def report(
         for name, figure in figures.items():
             write(folder / f"{name}.svg", svg(figure, name).encode())
             write(folder / f"{name}.png", png(figure))
+    for sentence in finding(sections[0], sources.matching):
+        screen.print(sentence, highlight=False)
     screen.print(f"Page: {folder / 'index.html'}", soft_wrap=True)
 
 

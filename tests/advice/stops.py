@@ -35,6 +35,8 @@ OPEN: dict[str, str] = {
     "this threat model grants {}. Add": "no attack that comes along needs to know anything",
     "see `privbench show {}`": "a cell of a list; what it names is listed there",
     "Short for --dataset imagenet": "help of an option",
+    "come from a folder, and this page": "a page says it: tests/reports",
+    "privbench run --attack NAME --model": "the page's own commands: tests/reports",
     "privbench train --model": "the command of a card; tests/training runs it",
     "privbench run --attack gradinv --model": "a part of `Attack them`",
     "overrides draw, so it must say": "for who writes a defense",

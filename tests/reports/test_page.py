@@ -184,7 +184,11 @@ def test_what_no_record_shows_is_said_to_be_unknown():
 
 def test_a_flat_picture_is_no_attack():
     floor = [done([8.0], [8.0], images=(i,), attack="mean") for i in range(3)]
-    assert finding(board(floor)[0], set())[1] == "No defended victim is among these records."
+    first, second, _ = finding(board(floor)[0], set())
+    assert first.startswith("No undefended victim")
+    assert second == "No defended victim is among these records."
+    floor = [done([8.0], [8.0], images=(i,), attack="mean", control=None) for i in range(3)]
+    assert "the best of them, mean, reaches 8.0 dB" in finding(board(floor)[0], set())[0]
 
 
 def test_the_gallery_shows_most_median_and_least(tmp_path):

@@ -18,11 +18,12 @@ def finding(section: Section, matching: Collection[str]) -> list[str]:
 
     `matching` names the attacks that match gradients. What no record shows is said to be unknown.
     """
-    answered = [row for row in section.rows if LEAK in row and not _is_floor(row)]
+    scored = [row for row in section.rows if LEAK in row]
+    answered = [row for row in scored if not _is_floor(row)]
     undefended = [row for row in answered if _is_control(row)]
     defended = [row for row in answered if not _is_control(row)]
     return [
-        _undefended(undefended),
+        _undefended(undefended or [row for row in scored if _is_control(row)]),
         _defended(defended),
         _matching([row for row in undefended if row["attack_name"] in matching]),
     ]
