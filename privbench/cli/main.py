@@ -10,6 +10,7 @@ from privbench.cli import audit as cli_audit
 from privbench.cli import board as cli_board
 from privbench.cli import records as cli_records
 from privbench.cli import report as cli_report
+from privbench.cli import submission as cli_submission
 from privbench.cli import utility as cli_utility
 from privbench.cli import victims as cli_victims
 from privbench.cli.options import FAILED, Names, Out, Weights, console
@@ -220,6 +221,7 @@ def show(
 cli_board.register(app)
 cli_records.register(app)
 cli_report.register(app)
+cli_submission.register(app)
 
 
 def _refuse(error: PrivbenchError) -> NoReturn:

@@ -23,10 +23,15 @@ def draw(*rows: npt.ArrayLike) -> bytes:
 
 def read(path: Path, rows: int = 3) -> list[list[Pixels]]:
     """Tiles (h, w, 3) of such a PNG, row by row."""
-    with Image.open(path) as picture:
-        pixels = np.asarray(picture.convert("RGB"))
-    side = pixels.shape[0] // rows
+    whole = pixels(path.read_bytes())
+    side = whole.shape[0] // rows
     return [
-        [pixels[y : y + side, x : x + side] for x in range(0, pixels.shape[1], side)]
+        [whole[y : y + side, x : x + side] for x in range(0, whole.shape[1], side)]
         for y in range(0, rows * side, side)
     ]
+
+
+def pixels(content: bytes) -> Pixels:
+    """Pixels (h, w, 3) of a picture file; raises OSError where it is none."""
+    with Image.open(io.BytesIO(content)) as picture:
+        return np.asarray(picture.convert("RGB"))

@@ -13,8 +13,9 @@ from privbench.metric import Metric, Target
 from privbench.records.answers import Answers, unpack
 from privbench.records.case import Record, Scores
 from privbench.records.store import Store
-from privbench.running.scoring import all_metrics, facts, mark
+from privbench.running.scoring import Marks, all_metrics, facts, mark
 from privbench.running.victims import Victims, load_pictures
+from privbench.threat import Images
 
 
 @dataclass
@@ -58,33 +59,8 @@ def _again(
     data_root: Path | None,
     victims: Victims,
 ) -> Record:
-    case, answers = record.case, _answers(record, store)
-    side = answers.images.shape[-1]
-    root = _root(case.dataset.label, data_root)
-    dataset = victims.dataset(case.dataset, root)
-    truth, _ = load_pictures(
-        dataset, case.dataset, case.images, case.images_sha256, side, answers.classes
-    )
-    truth = truth.to(victims.device)
-
-    def tensor(pictures: np.ndarray) -> Tensor:
-        return torch.from_numpy(pictures).to(victims.device)
-
-    entered, mask = answers.entered, answers.mask
-    target = Target(
-        images=truth,
-        fed=truth if entered is None else tensor(entered),
-        moved=entered is not None,
-        patch=answers.patch,
-        mask=None if mask is None else torch.from_numpy(mask).to(victims.device),
-    )
-    marks = mark(
-        metrics,
-        target,
-        tensor(answers.images),
-        tensor(answers.mean).expand(truth.shape),
-        {name: tensor(one) for name, one in answers.members.items()},
-    )
+    answers = stored_answers(record, store.path(record.case, ".npz"))
+    marks = marks_of(answers, truth_of(record, answers, data_root, victims), metrics)
     return replace(
         record,
         scores=_merged(record.scores, marks.scores, metrics),
@@ -97,18 +73,52 @@ def _again(
     )
 
 
+def truth_of(record: Record, answers: Answers, data_root: Path | None, victims: Victims) -> Images:
+    """Return the private pictures of a record, on the victims' device; raises BadData."""
+    case, side = record.case, answers.images.shape[-1]
+    dataset = victims.dataset(case.dataset, _root(case.dataset.label, data_root))
+    truth, _ = load_pictures(
+        dataset, case.dataset, case.images, case.images_sha256, side, answers.classes
+    )
+    return truth.to(victims.device)
+
+
+def marks_of(answers: Answers, truth: Images, metrics: Mapping[str, Metric]) -> Marks:
+    """Score stored answers against the private pictures, on their device; raises NotFinite."""
+
+    def tensor(pictures: np.ndarray) -> Tensor:
+        return torch.from_numpy(pictures).to(truth.device)
+
+    entered, mask = answers.entered, answers.mask
+    target = Target(
+        images=truth,
+        fed=truth if entered is None else tensor(entered),
+        moved=entered is not None,
+        patch=answers.patch,
+        mask=None if mask is None else torch.from_numpy(mask).to(truth.device),
+    )
+    return mark(
+        metrics,
+        target,
+        tensor(answers.images),
+        tensor(answers.mean).expand(truth.shape),
+        {name: tensor(one) for name, one in answers.members.items()},
+    )
+
+
 def _merged(old: Scores, new: Scores, metrics: Mapping[str, Metric]) -> Scores:
     return {name: one for name, one in old.items() if name not in metrics} | dict(new)
 
 
-def _answers(record: Record, store: Store) -> Answers:
+def stored_answers(record: Record, path: Path) -> Answers:
+    """Return what lies beside a record; raises BadData where it is not what the record says."""
     if not record.answers_sha256:
         raise BadData(
             "The record is of a time when no answers were stored. Run its case again with another "
             "--out."
         )
     try:
-        content = store.path(record.case, ".npz").read_bytes()
+        content = path.read_bytes()
     except OSError:
         content = b""
     if (found := unpack(content, record.answers_sha256)) is None:

@@ -43,6 +43,8 @@ OPEN: dict[str, str] = {
     "overrides combine, so it must be": "for who writes a defense",
     "Not enough memory for a single case": "memory has to run out: tests/running",
     "in more than one version, and a table": "a metric has to change: tests/running",
+    "of another version than is here: `privbench rescore`": "a metric has to change: tests/running",
+    "lacks {}{}: `privbench rescore` adds it": "the same",
     "of a time when no answers were stored": "a record has to be old: tests/running",
     "gives NaN or infinity for this answer": "for who writes a metric",
     "are not those that the record is about": "data have to change: tests/running",

@@ -28,6 +28,14 @@ STOPS = [
         slow=True,
     ),
     Stop(
+        "are of a folder of pictures that was not named",
+        "check results",
+        r"add (--data-root)\.",
+        choice="--data-root TMP/flat",
+        before=f"{MEAN} --dataset folder --data-root TMP/flat",
+        ends=(0,),
+    ),
+    Stop(
         "says --dataset and --data-root already",
         f"{EVAL} --imagenet TMP/classes --dataset folder",
         r"(--dataset) and",

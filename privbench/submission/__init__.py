@@ -1,0 +1,1 @@
+"""Records that somebody else made: whether they hold, and how folders of them become one."""

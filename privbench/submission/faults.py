@@ -1,0 +1,42 @@
+"""What is wrong with a submission, a sentence each."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong."""
+
+    place: str
+    """The file or folder, as it was named."""
+    kind: str
+    """A word for programs: file, schema, seal, label, component, weights, pictures, score,
+    selection, answer, table or missing."""
+    sentence: str
+
+
+@dataclass
+class Findings:
+    """What came of a look at a submission."""
+
+    records: int = 0
+    faults: list[Fault] = field(default_factory=list)
+    unseen: int = 0
+    """Records of pictures that are not here, whose scores were taken as they are."""
+    unbuilt: int = 0
+    """Records of weights that do not come along, whose digest was taken as it is."""
+
+    def add(self, place: Path | str, kind: str, sentence: str) -> None:
+        """Note a fault."""
+        self.faults.append(Fault(str(place), kind, sentence))
+
+    def content(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return {
+            "records": self.records,
+            "unseen": self.unseen,
+            "unbuilt": self.unbuilt,
+            "faults": [vars(one) for one in self.faults],
+        }

@@ -1,0 +1,106 @@
+"""Finds the files of a submission, and says of each what keeps it from being a record."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from privbench.errors import BadData
+from privbench.records.case import Record
+from privbench.records.sealed import SCHEMA, SealedRecord, unseal
+from privbench.records.store import Store
+from privbench.records.utility import UtilityRecord, UtilityStore
+from privbench.submission.faults import Findings
+
+Found = dict[Path, SealedRecord[Any]]
+PLACES = (Store.PLACE, UtilityStore.PLACE)
+
+
+class Unsound(Exception):
+    """Why a file is no record: a word and a sentence."""
+
+    def __init__(self, kind: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.kind = kind
+
+
+def read_all(paths: Iterable[Path], findings: Findings) -> Found:
+    """Return the sound records of files and folders; raises BadData where there are no files."""
+    found: Found = {}
+    for path in files(paths):
+        try:
+            found[path] = read(path)
+        except Unsound as fault:
+            findings.add(path, fault.kind, str(fault))
+    return found
+
+
+def files(paths: Iterable[Path]) -> list[Path]:
+    """Return the files that ought to be records, each once; raises BadData."""
+    found: dict[Path, None] = {}
+    for path in paths:
+        if not path.exists():
+            raise BadData(f"There is no file or folder '{path}' to look at.")
+        here = [path] if path.is_file() else below(path)
+        if not here:
+            raise BadData(
+                f"No records under '{path}': a results folder has them in {' and '.join(PLACES)}."
+            )
+        found |= dict.fromkeys(here)
+    return list(found)
+
+
+def below(folder: Path) -> list[Path]:
+    """Return a results folder's records; of another folder, all JSON files."""
+    placed = [one for place in PLACES for one in folder.glob(f"{place}/*/*.json")]
+    return sorted(placed or folder.rglob("*.json"))
+
+
+def read(path: Path) -> SealedRecord[Any]:
+    """Return the record in a file; raises Unsound."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+    except OSError as error:
+        raise Unsound("file", f"cannot be read: {error.strerror}.") from None
+    except json.JSONDecodeError as error:
+        torn = error.pos >= len(error.doc.rstrip()) - 1 or "Unterminated" in error.msg
+        what = "breaks off, a file half-written" if torn else "is no JSON"
+        raise Unsound("file", f"{what}: {error.msg} at line {error.lineno}.") from None
+    except (ValueError, RecursionError):
+        raise Unsound("file", "is no text that a record could be.") from None
+    if not isinstance(content, dict) or "schema" not in content:
+        raise Unsound("schema", "is JSON of another kind: a record says its schema.")
+    if content["schema"] != SCHEMA:
+        raise Unsound("schema", f"has schema {content['schema']!r}; this version reads {SCHEMA}.")
+    kind = _kind(content)
+    if kind is None:
+        raise Unsound("schema", "has no case with an attack or an evaluation.")
+    try:
+        unseal(text)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Unsound("seal", "was edited: its sha256 is not that of its content.") from None
+    try:
+        record = kind.from_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise Unsound(
+            "schema", f"has a field that does not fit: {where}, {first['msg']}."
+        ) from None
+    except KeyError as error:
+        raise Unsound("schema", f"lacks the field {error}.") from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise Unsound("schema", f"is {error}.") from None
+    if record.case.key != path.stem:
+        raise Unsound("seal", f"bears another name than its case's key, {record.case.key}.")
+    return record
+
+
+def _kind(content: dict[str, Any]) -> type[SealedRecord[Any]] | None:
+    case = content.get("case")
+    if not isinstance(case, dict):
+        return None
+    return Record if "attack" in case else UtilityRecord if "evaluation" in case else None
