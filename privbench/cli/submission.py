@@ -11,7 +11,8 @@ from privbench.cli.options import FAILED, console
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.command()(check)
+    for command in (check, merge):
+        app.command()(command)
 
 
 def check(
@@ -63,3 +64,37 @@ def check(
             )
     if found.faults:
         raise typer.Exit(FAILED)
+
+
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="Results folders.", metavar="FOLDER...")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to. \\[default: into the first of them]", metavar="DIR"),
+    ] = None,
+) -> None:
+    """Bring the records of several folders into one, with answers, pictures and the table.
+
+    A second call changes nothing. Exit code 2, and nothing written, where two folders hold
+    different results of one case.
+    """
+    with console(error=True).status("merging"):
+        from privbench.submission.merge import TABLE
+        from privbench.submission.merge import merge as bring_together
+
+        target = out or folders[0]
+        found = bring_together(folders, target)
+    screen, count = console(), found.taken + found.there
+    screen.print(
+        f"{count} records: {found.taken} taken over, {found.there} were there.", highlight=False
+    )
+    notes = [
+        (found.again, "cases were run in several folders with one result; the first's stays."),
+        (found.bare, "records lack their stored answers, and cannot be scored again."),
+        (len(found.broken), "files are torn or edited, and were left behind."),
+    ]
+    for number, words in notes:
+        if number:
+            screen.print(f"Note. {number} {words}", highlight=False)
+    if (target / TABLE).is_file():
+        screen.print(f"Table of all results: {target / TABLE}", soft_wrap=True)

@@ -1,0 +1,189 @@
+"""Folders of records become one, whole or not at all, and a second time changes nothing."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from privbench.errors import BadData, Unwritable
+from privbench.records.answers import digest
+from privbench.records.asked import Asked
+from privbench.records.case import Record
+from privbench.records.store import Store
+from privbench.records.utility import UtilityStore
+from privbench.submission.check import check
+from privbench.submission.merge import merge
+from tests.commands import Call, caller, contents
+from tests.sample_records import done, lost
+from tests.submission.test_check import utility
+
+ANSWER = b"answers of "
+
+
+def put(folder: Path, image: int, **changes: object) -> Record:
+    answer = ANSWER + str(image).encode()
+    made = replace(done(images=(image,)), answers_sha256=digest(answer))
+    record = replace(made, **changes)  # type: ignore[arg-type]
+    Store(folder).put(record, b"picture", answer)
+    return record
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """Two folders with one case in common."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    for image in (0, 1):
+        put(one, image)
+    for image in (1, 2):
+        put(two, image)
+    UtilityStore(two).put(utility())
+    return one, two
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    return caller(monkeypatch, capsys)
+
+
+def test_all_comes_along_and_a_second_merge_changes_no_byte(pair, tmp_path):
+    one, two = pair
+    out, before = tmp_path / "out", [contents(folder) for folder in pair]
+    found = merge(pair, out)
+    assert (found.taken, found.there, found.again, found.bare) == (4, 0, 0, 0)
+    merged = contents(out)
+    del merged["leaderboard.csv"]
+    assert merged == before[0] | before[1]
+    assert [contents(folder) for folder in pair] == before
+    whole = contents(out)
+    assert merge(pair, out).taken == 0
+    assert merge((two, one), out).there == 4
+    assert contents(out) == whole
+
+
+def test_the_order_of_folders_changes_no_byte(pair, tmp_path):
+    merge(pair, tmp_path / "a")
+    merge(pair[::-1], tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_without_a_place_the_first_folder_takes_the_others(pair, call):
+    code, out, err = call("merge", *pair)
+    assert (code, err) == (0, "")
+    assert out.startswith("4 records: 2 taken over, 2 were there.\n")
+    assert len(list(Store(pair[0]).records())) == 3
+    assert "leaderboard.csv" in contents(pair[0])
+
+
+def test_different_results_of_one_case_are_refused_and_both_are_named(pair, tmp_path, call):
+    one, two = pair
+    case = put(two, 1, scores={"psnr": [31.4]}).case
+    before = contents(one)
+    code, _, err = call("merge", one, two)
+    assert (code, err.count("\n")) == (2, 1)
+    assert str(Store(one).path(case)) in err
+    assert str(Store(two).path(case)) in err
+    assert contents(one) == before
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(BadData, match="different results"):
+        merge(pair, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failure_and_a_result_are_different_results(pair):
+    Store(pair[1]).put(lost(images=(1,)))
+    with pytest.raises(BadData, match="different results"):
+        merge(pair, pair[0])
+
+
+def test_one_result_at_two_speeds_is_one_result(pair, tmp_path):
+    put(pair[1], 1, seconds=99.0, environment={"device": "another"})
+    found = merge(pair, tmp_path / "out")
+    assert (found.taken, found.again) == (4, 1)
+    assert merge(pair, tmp_path / "out").taken == 0
+    assert {r.seconds for r in Store(tmp_path / "out").records()} == {2.0}
+
+
+def test_answers_come_from_whoever_has_them(pair, tmp_path):
+    one, two = pair
+    case = done(images=(1,)).case
+    Store(one).path(case, ".npz").unlink()
+    assert merge(pair, tmp_path / "out").bare == 0
+    assert Store(tmp_path / "out").path(case, ".npz").read_bytes() == ANSWER + b"1"
+    Store(two).path(case, ".npz").write_bytes(b"others")
+    assert merge(pair, tmp_path / "other").bare == 1
+    assert not Store(tmp_path / "other").path(case, ".npz").exists()
+
+
+def test_torn_files_stay_behind_and_are_counted(pair, tmp_path, call):
+    path = Store(pair[1]).path(done(images=(2,)).case)
+    path.write_bytes(path.read_bytes()[:50])
+    code, out, _ = call("merge", *pair, "--out", tmp_path / "out")
+    assert code == 0
+    assert "Note. 1 files are torn or edited" in out
+    assert len(list(Store(tmp_path / "out").records())) == 2
+
+
+def test_the_names_of_data_sets_come_along(pair, tmp_path):
+    record = done(images=(2,))
+    Store(pair[1]).ask({record.case.key: Asked("mine@folder", "ab")}, {record.case.key: record})
+    merge(pair, tmp_path / "out")
+    labels = {record.case.dataset.label for record in Store(tmp_path / "out").records()}
+    assert "mine@folder" in labels
+
+
+def test_a_merge_that_is_cut_short_is_finished_by_the_same_call(pair, tmp_path, monkeypatch):
+    merge(pair, tmp_path / "calm")
+    plain, left = os.fsync, [0]
+
+    def full(handle: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        plain(handle)
+
+    monkeypatch.setattr("os.fsync", full)
+    for writes in range(12):
+        left[0] = writes % 4
+        try:
+            merge(pair, tmp_path / "out")
+        except Unwritable:
+            store = Store(tmp_path / "out")
+            assert not store.broken()
+            assert all(store.path(r.case, ".npz").is_file() for r in store.survey()[0])
+    monkeypatch.setattr("os.fsync", plain)
+    merge(pair, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "calm")
+
+
+def test_what_is_no_results_folder_is_refused(tmp_path, pair, call):
+    (tmp_path / "texts").mkdir()
+    for folder in (tmp_path / "texts", tmp_path / "nowhere"):
+        code, _, err = call("merge", pair[0], folder)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "no results folder" in err
+
+
+def test_metrics_of_two_versions_are_refused_before_anything_is_written(pair, tmp_path):
+    old = done().metrics["psnr"]
+    put(pair[1], 5, metrics={"psnr": {**old, "version": 0}})
+    with pytest.raises(BadData, match="more than one version"):
+        merge(pair, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_merged_submission_holds(sound, tmp_path):
+    halves = [tmp_path / "a", tmp_path / "b"]
+    for number, path in enumerate(sorted(sound.glob("cases/*/*.*"))):
+        target = halves[json.loads(path.with_suffix(".json").read_text())["case"]["images"][0]]
+        (target / path.relative_to(sound)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target / path.relative_to(sound))
+        assert number < 12
+    merge(halves, tmp_path / "whole")
+    assert contents(tmp_path / "whole" / "cases") == contents(sound / "cases")
+    assert (tmp_path / "whole/leaderboard.csv").read_bytes() == (
+        sound / "leaderboard.csv"
+    ).read_bytes()
+    assert check([tmp_path / "whole"]).faults == []
