@@ -51,6 +51,8 @@ class Defense(Component):
     """Side information that anybody can read off the update, e.g. the mask."""
     draws: ClassVar[type[Randomness]] = Randomness
     """Kind of what `draw` returns: in a row of defenses each gets its own kind back."""
+    answered_by: ClassVar[tuple[str, ...]] = ()
+    """Attacks, by name, that adapt to it: a table ranks it only after one of them has run."""
     places: ClassVar[bool] = False
     """Whether it is a positional scheme, which decides where patches stand, or what the model
     knows of their places: a client runs only one."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from privbench.attacks._update.noise import grid, pruned
+from privbench.attacks._update.noise import grid, pruned, quantized
 from privbench.attacks._update.reading import from_pictures, mask
 from privbench.attacks._update.wire import errors, in_its_units
 from privbench.observation import Observation
@@ -40,7 +40,7 @@ class Probe:
     largest_batch: int
     """Most pictures that have no more tokens than that."""
     precision: str
-    """exact, bfloat16, float16, pruned, or rounded on the wire."""
+    """exact, bfloat16, float16, pruned, quantized, or rounded on the wire."""
     local_steps: int
     rounds: int
     dropout: bool
@@ -65,6 +65,8 @@ def probe(seen: Observation) -> Probe:
     if ViT.PROJECTION in shared:
         weight = shared[ViT.PROJECTION].flatten(1).double()
         precision = "pruned" if pruned(weight) else grid(weight) or "exact"
+        if quantized(weight):
+            precision = "quantized"
         noise = _noise(seen, shared)
         if precision == "exact" and noise > ROUNDED * float(weight.square().mean().sqrt()):
             precision = "rounded"

@@ -22,7 +22,7 @@ def rng(seed=0):
 
 
 def update(seed=0, **shapes):
-    shapes = shapes or {"a": (3, 4, 5), "b": (40,), "c": (1,), "d": ()}
+    shapes = shapes or {"a": (3, 4, 5), "b": (40,), "c": (1,), "d": (), "e": (12, 12)}
     dice = rng(seed)
     return Update({name: torch.randn(shape, generator=dice) for name, shape in shapes.items()})
 

@@ -20,6 +20,8 @@ SETTINGS = [
 ]
 FAINT = 1e-7
 """Below this an entry that became zero was rounded: it says that the gradient was small."""
+LEVELS = {"quantize"}
+"""Their zeros are levels like others, and say that the gradient was about as small."""
 
 
 def row(*defenses):
@@ -56,7 +58,7 @@ def test_each_entry_that_it_zeroes_is_no_measurement_and_each_other_one_is(defen
         if name in kept:
             assert torch.equal(kept[name], ~zeroed)
         else:
-            assert not zeroed.any()
+            assert not zeroed.any() or {one for one, _ in defenses} & LEVELS
 
 
 @pytest.mark.parametrize("defenses", [[one] for one in (*EVERY, *SETTINGS)])
