@@ -114,7 +114,6 @@ def test_an_energy_that_is_no_share_is_refused(energy):
     ("name", "settings", "kind", "least"),
     [
         ("quantize", {"bits": 8}, "quantized", 0),
-        ("sign", {"scaled": True}, "quantized", 0),
         ("svd", {"energy": 0.9999}, "of low rank", 20),
     ],
 )
