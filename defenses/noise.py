@@ -1,23 +1,29 @@
-"""Gaussian noise on the shared update (Zhu et al., NeurIPS 2019, section 5.1)."""
+"""Noise on the shared update (Zhu et al., NeurIPS 2019, section 5.1)."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Generator
+from torch import Generator, Tensor
 
 from privbench.defense import Defense
 from privbench.threat import Update
 
 
 class Noise(Defense):
-    """Gaussian noise, as a share of each tensor's rms or of an absolute size."""
+    """Gaussian or Laplace noise, as a share of each tensor's rms or of an absolute size.
+
+    Nothing bounds an update, so it has no epsilon: `dp_sgd` and `flower_ldp` clip before.
+    """
 
     paper: ClassVar[str] = "arXiv:1906.08935"
     version: ClassVar[int] = 2
+    answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls")
     sigma: Annotated[float, Field(ge=0)] = 0.01
+    """Standard deviation; that of Laplace noise is its scale times the root of two."""
     relative: bool = True
     """Whether sigma is in units of each tensor's root mean square."""
+    distribution: Literal["gaussian", "laplace"] = "gaussian"
 
     def protect(self, update: Update, rng: Generator) -> Update:
         """Add independent noise to every entry."""
@@ -26,6 +32,13 @@ class Noise(Defense):
             # Wide, since squares of a small gradient are zero in float32.
             rms = tensor.double().square().mean().sqrt().to(tensor)
             scale = rms if self.relative else tensor.new_tensor(1.0)
-            noise = torch.randn(tensor.shape, generator=rng).to(tensor)
-            noisy[name] = tensor + self.sigma * scale * noise
+            noisy[name] = tensor + self.sigma * scale * self._unit(tensor, rng)
         return Update(noisy, update.withheld)
+
+    def _unit(self, tensor: Tensor, rng: Generator) -> Tensor:
+        """Draw noise of standard deviation one."""
+        if self.distribution == "gaussian":
+            return torch.randn(tensor.shape, generator=rng).to(tensor)
+        one, other = torch.rand((2, *tensor.shape), generator=rng, dtype=torch.float64)
+        # the difference of two exponential variables
+        return ((torch.log1p(-one) - torch.log1p(-other)) / 2**0.5).to(tensor)

@@ -12,6 +12,7 @@ from privbench.vit import ViT
 class NoPositions(Defense):
     """No position embeddings: an all-zero table without gradient; the class token stays."""
 
+    answered_by: ClassVar[tuple[str, ...]] = ("auto", "span", "peel")
     places: ClassVar[bool] = True
 
     def equip(self, vit: ViT, rng: Generator) -> None:

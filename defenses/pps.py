@@ -16,6 +16,7 @@ class PatchPixelShuffle(Defense):
     """Patch and pixel shuffling: all patches change places, and the pixels inside each."""
 
     paper: ClassVar[str] = "arXiv:2105.01601"
+    answered_by: ClassVar[tuple[str, ...]] = ("auto", "jigsaw")
     draws: ClassVar[type[Randomness]] = Draw
     places: ClassVar[bool] = True
     per: Literal["batch", "image"] = "batch"

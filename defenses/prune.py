@@ -16,6 +16,7 @@ class Prune(Defense):
     """Top-k pruning per tensor: only the entries of largest magnitude are shared."""
 
     paper: ClassVar[str] = "arXiv:1712.01887"
+    answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls")
     ratio: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Share of the entries of each tensor that become zero."""
 

@@ -1,6 +1,6 @@
 """Rounding of the update to a shorter floating-point format."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -15,6 +15,7 @@ FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class Round(Defense):
     """Rounding to bfloat16 or float16, as mixed-precision clients share their updates."""
 
+    answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls")
     format: Literal["bf16", "fp16"] = "bf16"
     loss_scale: Annotated[float, Field(gt=0)] = 1024.0
     """Factor that keeps float16 from underflow, divided out again; bfloat16 does not need it."""

@@ -17,6 +17,7 @@ class Shuffle(Defense):
     """Naive shuffling: some patches change places, every position embedding stays."""
 
     paper: ClassVar[str] = "arXiv:2205.12551"
+    answered_by: ClassVar[tuple[str, ...]] = ("auto", "jigsaw", "rounds")
     draws: ClassVar[type[Randomness]] = Draw
     places: ClassVar[bool] = True
     ratio: Annotated[float, Field(ge=0, le=1)] = 0.3

@@ -15,6 +15,7 @@ class SinCos(Defense):
     """Fixed 2-D sine-cosine position embeddings: no position gradient is shared."""
 
     paper: ClassVar[str] = "arXiv:2104.02057"
+    answered_by: ClassVar[tuple[str, ...]] = ("auto", "span", "peel")
     places: ClassVar[bool] = True
 
     def equip(self, vit: ViT, rng: Generator) -> None:

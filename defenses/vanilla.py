@@ -9,3 +9,4 @@ class Vanilla(Defense):
     """Learned position embeddings, nothing moved: the undefended control."""
 
     paper: ClassVar[str] = "arXiv:2010.11929"
+    answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls")

@@ -9,8 +9,10 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from privbench.defense import Defense, Labels, Outputs
+from privbench.errors import BadSetting
 from privbench.threat import Images, Randomness
 from privbench.variants import dropouts
 from privbench.vit import ViT
@@ -141,8 +143,14 @@ class ClientStep(nn.Module):
         """Gradient and loss of every example, along a first axis; memory for all at once.
 
         Pictures are prepared together, as some defenses mix them. Dropout draws its masks one
-        example after the other.
+        example after the other. Raises BadSetting where batch normalization ties them together.
         """
+        if shared := [n for n, m in self.vit.named_modules() if isinstance(m, _BatchNorm)]:
+            raise BadSetting(
+                "A gradient for each example needs examples that do not depend on each other, and "
+                f"{shared[0]} mixes them by the statistics of their batch. Choose a model without "
+                "batch normalization, or a defense on the whole update."
+            )
         names, step = tuple(self.vit.trained()), self.apart()
         images, labels = self.prepare(images, labels, randomness)
         drawn = [] if randomness is None else randomness.to(images.device).tensors()

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
+from privbench.accounting import Privacy
 from privbench.component import Component
 from privbench.threat import Images, Randomness, Update
 from privbench.vit import ViT
@@ -25,7 +26,7 @@ Terms = Float[Tensor, " b"]
 HOOKS = (
     *("equip", "draw", "draw_at_rest", "simulate", "prepare", "positions", "forward", "losses"),
     *("penalty", "per_example", "combine", "finish", "withholds", "protect", "disclosed"),
-    *("by_tensor", "measured"),
+    *("by_tensor", "measured", "privacy"),
 )
 """What a defense may override."""
 FIXED = ("feed", "logits", "penalty_gradient", "gradient")
@@ -180,6 +181,13 @@ class Defense(Component):
         The others are what this defense provably put there, as pruned zeros: no evidence.
         """
         return {}
+
+    def privacy(self, entries: int, delta: float) -> Privacy | None:
+        """Return what the noise in one update of so many entries guarantees at a delta.
+
+        None where nobody claims differential privacy.
+        """
+        return None
 
     def feed(self, vit: ViT, images: Images, randomness: Randomness | None) -> Images:
         """Return the network input: the pictures that `prepare` gives."""

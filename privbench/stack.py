@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
+from privbench.accounting import Privacy
 from privbench.defense import Defense, Labels, Outputs, Terms
 from privbench.errors import BadSetting
 from privbench.threat import Images, Joint, Randomness, Update
@@ -188,3 +189,8 @@ class Stack(Defense):
             for name, kept in part.measured(tensors).items():
                 found[name] = found[name] & kept if name in found else kept
         return found
+
+    def privacy(self, entries: int, delta: float) -> Privacy | None:
+        """Return the strongest guarantee: what other parts do before or after takes none away."""
+        found = [part.privacy(entries, delta) for part in self.parts]
+        return min(filter(None, found), key=lambda one: one.epsilon, default=None)

@@ -1,0 +1,14 @@
+"""Gradients of single examples."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def clipped(gradients: Mapping[str, Tensor], norm: float) -> dict[str, Tensor]:
+    """Scale each example's gradient down to an L2 norm over all tensors, if it is longer."""
+    # Wide, since squares of a large gradient are infinite in float32.
+    squares = [t.double().flatten(1).square().sum(1) for t in gradients.values()]
+    factors = norm / torch.stack(squares).sum(0).sqrt().clamp(min=norm)
+    return {n: torch.einsum("b,b...->b...", factors.to(t), t) for n, t in gradients.items()}

@@ -1,0 +1,53 @@
+"""Local differential privacy as Flower's client modifier has it."""
+
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Generator
+
+from privbench.accounting import Privacy, classical_sigma, gaussian_epsilon
+from privbench.defense import Defense
+from privbench.threat import Update
+
+
+class FlowerLdp(Defense):
+    """Flower's LocalDpMod: the update is clipped and gets Gaussian noise by the textbook formula.
+
+    Any two clipped updates are up to twice the norm apart, which is the sensitivity of local
+    privacy; the setting is whatever its user says. And the formula is proved below epsilon 1 only.
+    """
+
+    paper: ClassVar[str] = "doi:10.1561/0400000042"
+    answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls")
+    clipping_norm: Annotated[float, Field(gt=0)] = 1.0
+    """L2 norm of all tensors together, in units of what is shared: Flower clips the change of the
+    weights. Like all settings of it without a default of Flower's."""
+    sensitivity: Annotated[float, Field(gt=0)] = 1.0
+    """That the formula takes."""
+    epsilon: Annotated[float, Field(gt=0)] = 1.0
+    """That the formula takes."""
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    """That the formula takes."""
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the noise in every entry."""
+        return self.sensitivity * classical_sigma(self.epsilon, self.delta)
+
+    def protect(self, update: Update, rng: Generator) -> Update:
+        """Scale down to the norm, then add noise to every entry."""
+        squares = [tensor.double().square().sum() for tensor in update.tensors.values()]
+        norm = float(torch.stack(squares).sum().sqrt())
+        factor = min(1.0, self.clipping_norm / norm) if norm else 1.0
+        noisy = {}
+        for name, tensor in update.tensors.items():
+            noise = torch.randn(tensor.shape, generator=rng).to(tensor)
+            noisy[name] = factor * tensor + self.deviation * noise
+        return Update(noisy, update.withheld)
+
+    def privacy(self, entries: int, delta: float) -> Privacy:
+        """Return the exact guarantee at the true sensitivity, twice the norm."""
+        noise = self.deviation / (2 * self.clipping_norm)
+        found = gaussian_epsilon(noise, delta)
+        return Privacy("update", found, noise=noise, claimed=self.epsilon)

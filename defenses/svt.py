@@ -1,0 +1,99 @@
+"""Sparse vector technique (Lyu et al., VLDB 2017), as NVIDIA FLARE's filter has it."""
+
+from collections.abc import Mapping
+from math import ceil, exp, expm1, log, sqrt
+from typing import Annotated, ClassVar
+
+import torch
+from jaxtyping import Bool
+from pydantic import Field
+from torch import Generator, Tensor
+
+from privbench.accounting import Privacy, check_delta
+from privbench.defense import Defense
+from privbench.threat import Update
+
+
+class Svt(Defense):
+    """NVFlare's SVTPrivacy: a share of the entries, chosen and released under Laplace noise.
+
+    Entries are cut to gamma. Those whose size with noise is above a threshold with noise are
+    candidates; of them a share of all entries is drawn and released with noise of its own.
+    """
+
+    paper: ClassVar[str] = "arXiv:1603.01699"
+    answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls")
+    fraction: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of the entries that is drawn; the others are zero."""
+    epsilon: Annotated[float, Field(gt=0)] = 0.1
+    """Budget of the choice alone."""
+    noise_var: Annotated[float, Field(gt=0)] = 0.1
+    """Budget of each released entry: its noise has the scale 2 * gamma / noise_var."""
+    gamma: Annotated[float, Field(gt=0)] = 1e-5
+    """Largest size of an entry, in units of what is shared."""
+    tau: float = 1e-6
+    """Threshold before its noise."""
+    replace: bool = True
+    """Whether entries are drawn with replacement, so that fewer of them are distinct."""
+
+    def protect(self, update: Update, rng: Generator) -> Update:
+        """Choose, draw and release; single numbers pass as they are."""
+        names = sorted(update.tensors)
+        flat = torch.cat([update.tensors[n].double().flatten() for n in names])
+        cut = flat.clamp(-self.gamma, self.gamma)
+        wanted = self._wanted(len(flat))
+        threshold_part, query_part = self._split(wanted)
+        threshold = self.tau + _laplace(1, self.gamma / threshold_part, rng).to(cut)
+        accepted = torch.zeros_like(cut, dtype=torch.bool)
+        while int(accepted.sum()) < wanted:
+            noise = _laplace(len(cut), 2 * self.gamma * wanted / query_part, rng).to(cut)
+            accepted |= cut.abs() + noise >= threshold
+        candidates = accepted.nonzero().flatten()
+        if self.replace:
+            drawn = torch.randint(len(candidates), (wanted,), generator=rng)
+        else:
+            drawn = torch.randperm(len(candidates), generator=rng)[:wanted]
+        chosen = candidates[drawn.to(candidates.device)]
+        noise = _laplace(len(cut), 2 * self.gamma / self.noise_var, rng).to(cut)
+        released = torch.zeros_like(cut)
+        released[chosen] = (cut + noise)[chosen]
+        parts = released.split([update.tensors[n].numel() for n in names])
+        found = {n: p.view_as(update.tensors[n]) for n, p in zip(names, parts, strict=True)}
+        return Update(
+            {n: found[n].to(t) if t.ndim else t.clone() for n, t in update.tensors.items()},
+            update.withheld,
+        )
+
+    def measured(self, tensors: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "..."]]:
+        """Return the released entries."""
+        kept = {name: tensor != 0 for name, tensor in tensors.items() if tensor.ndim}
+        return {name: mask for name, mask in kept.items() if not mask.all()}
+
+    def privacy(self, entries: int, delta: float) -> Privacy:
+        """Return what choice and release cost together; its setting counts the choice alone.
+
+        The proof lets the choice stop after as many candidates as are wanted. The filter goes on
+        to the last entry, and each further candidate costs its part again. Releases add up by
+        simple or by advanced composition (Dwork and Roth, theorem 3.20), whichever is less.
+        """
+        check_delta(delta)
+        wanted, own = self._wanted(entries), self.noise_var
+        threshold_part, query_part = self._split(wanted)
+        simple = wanted * own
+        growth = expm1(own) if own < log(1e300) else exp(log(1e300))
+        advanced = sqrt(2 * wanted * log(1 / delta)) * own + wanted * own * growth
+        choice = threshold_part + query_part * entries / wanted
+        return Privacy("update", choice + min(simple, advanced), claimed=self.epsilon)
+
+    def _wanted(self, entries: int) -> int:
+        return min(ceil(self.fraction * entries), entries)
+
+    def _split(self, wanted: int) -> tuple[float, float]:
+        """Split the budget of the choice between threshold and queries as 1 to (2 c)^(2/3)."""
+        threshold = self.epsilon / (1 + (2 * wanted) ** (2 / 3))
+        return threshold, self.epsilon - threshold
+
+
+def _laplace(count: int, scale: float, rng: Generator) -> Tensor:
+    one, other = torch.rand((2, count), generator=rng, dtype=torch.float64)
+    return scale * (torch.log1p(-one) - torch.log1p(-other))

@@ -1,0 +1,95 @@
+"""Clipping example by example, its noise, and Laplace noise: against loops and distributions."""
+
+import pytest
+import torch
+from scipy.stats import kstest
+from torch import nn
+
+from privbench.client_step import ClientStep
+from privbench.component import make
+from privbench.defense import Defense
+from privbench.errors import BadSetting
+from privbench.running.client import share
+from privbench.seeds import generator
+from privbench.threat import ThreatModel, Update
+from privbench.victims.load import load
+from tests.conftest import CPU
+
+SMALL = {"depth": 1, "embed_dim": 16, "num_heads": 2}
+
+
+def observed(name, pictures, batch=3, seed=0, **settings):
+    victim = load("vit_vanilla", SMALL, (make(Defense, name, settings),), "init", CPU)
+    images, labels = pictures(batch)
+    return share(victim, images, labels, ThreatModel(batch_size=batch), (seed,))
+
+
+def looped(seen, secret, norm):
+    """One backward pass an example, clipped by torch's own function, and their mean."""
+    vit = seen.model.vit
+    total = {}
+    for image, label in zip(secret.images, secret.labels, strict=True):
+        loss = nn.functional.cross_entropy(vit(image[None]), label[None])
+        trained = vit.trained()
+        slopes = torch.autograd.grad(loss, list(trained.values()))
+        held = [nn.Parameter(torch.zeros_like(one)) for one in slopes]
+        for parameter, slope in zip(held, slopes, strict=True):
+            parameter.grad = slope.clone()
+        nn.utils.clip_grad_norm_(held, norm)
+        for key, parameter in zip(trained, held, strict=True):
+            assert parameter.grad is not None
+            total[key] = total.get(key, 0) + parameter.grad / len(secret.images)
+    return total
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("clip", {"of": "example"}), ("dp_sgd", {"noise_multiplier": 0.0})]
+)
+@pytest.mark.parametrize("norm", [0.05, 1e3])
+def test_clipped_examples_are_those_of_a_loop(name, settings, norm, pictures):
+    seen, secret = observed(name, pictures, norm=norm, **settings)
+    for key, tensor in looped(seen, secret, norm).items():
+        assert torch.allclose(seen.update.tensors[key], tensor, rtol=1e-4, atol=1e-7), key
+
+
+def test_the_noise_is_its_multiple_of_the_norm_over_the_batch(pictures):
+    given = {"norm": 0.3, "noise_multiplier": 1.5}
+    noisy, _ = observed("dp_sgd", pictures, **given)
+    plain, _ = observed("dp_sgd", pictures, **given | {"noise_multiplier": 0.0})
+    again, _ = observed("dp_sgd", pictures, **given)
+    pairs = noisy.update.tensors.items()
+    noise = torch.cat([(t - plain.update.tensors[n]).flatten() for n, t in pairs])
+    assert kstest(noise.numpy(), "norm", args=(0, 1.5 * 0.3 / 3)).pvalue > 1e-3
+    assert all(torch.equal(t, again.update.tensors[n]) for n, t in pairs)
+
+
+@pytest.mark.parametrize(("distribution", "law"), [("gaussian", "norm"), ("laplace", "laplace")])
+def test_noise_of_a_kind_has_its_law_and_the_stated_deviation(distribution, law):
+    defense = make(Defense, "noise", {"sigma": 0.3, "distribution": distribution})
+    before = 2 * torch.ones(20_000)
+    after = defense.protect(Update({"a": before}), generator("n")).tensors["a"]
+    scale = 0.6 / (2**0.5 if law == "laplace" else 1)
+    assert kstest((after - before).numpy(), law, args=(0, scale)).pvalue > 1e-3
+    assert float((after - before).std()) == pytest.approx(0.6, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [
+        ("noise", "distribution", "cauchy"),
+        ("clip", "of", "batch"),
+        ("dp_sgd", "noise_multiplier", -1),
+        ("dp_sgd", "norm", 0),
+    ],
+)
+def test_a_setting_out_of_range_is_refused(name, setting, value):
+    with pytest.raises(BadSetting, match=f"{name}: '{setting}' cannot be"):
+        make(Defense, name, {setting: value})
+
+
+def test_batch_statistics_and_single_examples_are_refused_in_a_sentence(pictures):
+    victim = load("vit_vanilla", SMALL, (make(Defense, "dp_sgd", {}),), "init", CPU)
+    victim.model.vit.backbone.norm = nn.BatchNorm1d(16)
+    step = ClientStep(victim.model.vit, victim.model.defense)
+    with pytest.raises(BadSetting, match=r"backbone.norm mixes them by the statistics"):
+        step.each(*pictures(2))
