@@ -54,6 +54,8 @@ class Defense(Component):
     """Kind of what `draw` returns: in a row of defenses each gets its own kind back."""
     answered_by: ClassVar[tuple[str, ...]] = ()
     """Attacks, by name, that adapt to it: a table ranks it only after one of them has run."""
+    selects: ClassVar[bool] = False
+    """Whether it decides which parameters are trained: a client runs only one such."""
     places: ClassVar[bool] = False
     """Whether it is a positional scheme, which decides where patches stand, or what the model
     knows of their places: a client runs only one."""
@@ -204,7 +206,8 @@ class Defense(Component):
         self, vit: ViT, randomness: Randomness | None, progress: float = 1.0
     ) -> dict[str, Tensor]:
         """Gradient of the penalty by parameter name; empty without one."""
-        if (term := self.penalty(vit, randomness, progress)) is None:
+        term = self.penalty(vit, randomness, progress)
+        if term is None or not term.requires_grad:  # of weights that are not trained
             return {}
         trained = vit.trained()
         found = torch.autograd.grad(term, list(trained.values()), materialize_grads=True)

@@ -30,6 +30,11 @@ class Stack(Defense):
             "without one, or another defense.",
         )
         self._refuse(
+            [part for part in self.parts if part.selects],
+            "decide which parameters are trained, and nothing would be left of one of them. "
+            "Choose one of them.",
+        )
+        self._refuse(
             [part for part in self.parts if part.changes("forward")],
             "run the network in a way of their own, and a client runs it once. Choose one of them.",
         )

@@ -1,6 +1,6 @@
 """A vision transformer whose position embeddings are an argument and whose parts have roles."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -36,6 +36,10 @@ class ViT(nn.Module):
     mean: Tensor
     std: Tensor
     blank: Tensor
+    fixed: frozenset[str] = frozenset()
+    """Parameters whose values a scheme decides, so that weights of other values are another's."""
+    fresh: frozenset[str] = frozenset()
+    """Parameters that a defense added to a network of any weights: they begin as it drew them."""
 
     def __init__(self, backbone: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -134,6 +138,13 @@ class ViT(nn.Module):
     def freeze_positions(self, table: Float[Tensor, "1 k d"]) -> None:
         """Put a fixed table in the place of the learned one."""
         self.backbone.pos_embed = nn.Parameter(table, requires_grad=False)
+        self.fixed |= {self.POSITIONS}
+
+    def train_only(self, names: Iterable[str]) -> None:
+        """Let a client train these parameters, of those that it trains, and no others."""
+        kept = frozenset(names)
+        for name, parameter in self.trained().items():
+            parameter.requires_grad_(name in kept)
 
     def require_positions(self, why: str) -> None:
         """Raise UnsupportedModel where no table is added at the input."""

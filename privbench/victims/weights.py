@@ -25,7 +25,7 @@ from privbench.errors import BadWeights
 from privbench.victims.advice import advice
 from privbench.victims.cards import bundled, card
 from privbench.victims.facts import note, require_kin
-from privbench.victims.fit import differences, resampled
+from privbench.victims.fit import completed, differences, resampled
 from privbench.victims.heads import draw
 from privbench.victims.preset import Preset, model_preset, preset_names
 from privbench.victims.takeover import takeover
@@ -58,7 +58,7 @@ def fill(
     given = settings or {}
     if weights == "pretrained":
         _put(vit, _of_hub(vit, name, preset, given))
-        return None
+        return _as_drawn("timm's release", sorted(vit.fresh)) if vit.fresh else None
     path = _path(name, weights)
     try:
         found = safetensors.torch.load_file(path)
@@ -71,7 +71,7 @@ def fill(
         raise BadWeights(
             f"'{path.name}' has other names of tensors. {takeover(path, vit, name, given)}"
         )
-    fitted = resampled(vit, found)
+    fitted = completed(vit, resampled(vit, found))
     if wrong := differences(vit, fitted):
         first = next(iter(wrong.values()))
         raise BadWeights(
@@ -82,7 +82,16 @@ def fill(
     told = card(path)
     require_kin(vit, name, path.name, told)
     _put(vit, fitted)
-    return note(preset, name, told)
+    drawn = sorted(vit.fresh - found.keys())
+    notes = [note(preset, name, told), _as_drawn(path.name, drawn) if drawn else None]
+    return " ".join(one for one in notes if one) or None
+
+
+def _as_drawn(source: str, names: list[str]) -> str:
+    return (
+        f"Parameters that the defense added, {len(names)} tensors such as {names[0]}, begin as "
+        f"drawn: {source} has none of them."
+    )
 
 
 def _put(vit: ViT, found: Mapping[str, Tensor]) -> None:
@@ -96,7 +105,7 @@ def _of_hub(vit: ViT, name: str, preset: Preset, given: Mapping[str, Any]) -> di
     found = {f"backbone.{key}": tensor for key, tensor in published(source, asked).items()}
     if "num_classes" in asked and vit.classes != _published_classes(source):
         found = draw(found, vit)
-    found = resampled(vit, found)
+    found = completed(vit, resampled(vit, found))
     if wrong := differences(vit, found):
         first = next(iter(wrong.values()))
         raise BadWeights(

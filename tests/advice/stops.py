@@ -1,8 +1,20 @@
 """All stops, and the texts that none is about."""
 
-from tests.advice import stops_data, stops_rest, stops_run, stops_victims
+from tests.advice import (
+    stops_data,
+    stops_model_defenses,
+    stops_rest,
+    stops_run,
+    stops_victims,
+)
 
-STOPS = [*stops_run.STOPS, *stops_data.STOPS, *stops_rest.STOPS, *stops_victims.STOPS]
+STOPS = [
+    *stops_run.STOPS,
+    *stops_data.STOPS,
+    *stops_rest.STOPS,
+    *stops_victims.STOPS,
+    *stops_model_defenses.STOPS,
+]
 
 OPEN: dict[str, str] = {
     "--lr is the client's learning rate": "two sets of weights are needed: tests/audit",

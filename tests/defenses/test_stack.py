@@ -1,6 +1,9 @@
 """A row of defenses loses no part of any: each hook is called, or the row is refused."""
 
+import copy
 import inspect
+from dataclasses import replace
+from functools import cache
 from types import FunctionType
 
 import pytest
@@ -10,6 +13,7 @@ import privbench.defenses
 from privbench.component import make, names
 from privbench.defense import FIXED, HOOKS, Defense, Outputs
 from privbench.errors import BadSetting
+from privbench.observation import PublicModel
 from privbench.running.client import share
 from privbench.seeds import generator
 from privbench.stack import Stack
@@ -50,9 +54,23 @@ def recorded(kind, calls):
     return part, {(kind, name) for name in own if name not in idle}
 
 
+@cache
+def bare(model):
+    """A victim that is built once: what it costs is most of what a step on it does."""
+    return load(model, SMALL, (), "init", CPU)
+
+
+def stacked(model, *parts):
+    """A victim with defenses in a row, as `load` would have built it."""
+    victim = bare(model)
+    vit, scheme = copy.deepcopy(victim.model.vit), victim.model.defense
+    Stack(parts=parts).equip(vit, generator("equip"))
+    return replace(victim, model=PublicModel(vit, Stack(parts=(scheme, *parts))))
+
+
 def run(*parts, model="vit_vanilla", batch=2):
     """Take a client's step, and call what else a server, a training or a table asks for."""
-    subject = load(model, SMALL, parts, "init", CPU)
+    subject = stacked(model, *parts)
     images = torch.rand(batch, 3, 32, 32, generator=generator("pictures"))
     labels = torch.arange(batch)
     seen, secret = share(subject, images, labels, ThreatModel(batch_size=batch), (0,))
@@ -80,7 +98,7 @@ EVERY = sorted([*names("defenses"), *THREE])
 
 @pytest.mark.parametrize("first", EVERY)
 def test_each_with_each_loses_no_part_or_is_refused_in_a_sentence(first):
-    stacked = 0
+    ran = 0
     for second in EVERY:
         calls = set()
         kinds = [type(make(Defense, name, {})) for name in (first, second)]
@@ -89,10 +107,11 @@ def test_each_with_each_loses_no_part_or_is_refused_in_a_sentence(first):
             assert f"{first} and {second} both" in refusal
             assert refusal.endswith(".")
             continue
-        run(one, two)
-        assert calls == wanted | more, (first, second)
-        stacked += 1
-    assert stacked >= len(EVERY) // 2
+        ran += 1
+        if first <= second:  # the other order is no other test: a spy stands in every place below
+            run(one, two)
+            assert calls == wanted | more, (first, second)
+    assert ran >= len(EVERY) // 2
 
 
 def test_a_row_says_what_it_does_with_every_hook():
@@ -136,7 +155,7 @@ def test_an_override_that_no_step_would_call_is_refused_when_it_is_written(body,
 
 
 def test_each_part_gets_its_own_randomness_back():
-    seen, secret = run(make(Defense, "bottleneck", {}), make(Defense, "mixup", {}), model="vit_mjp")
+    seen, secret = run(make(Defense, "bottleneck", {}), make(Defense, "mixed", {}), model="vit_mjp")
     assert isinstance(secret.draw, Joint)
     kinds = [None if one is None else type(one).__name__ for one in secret.draw.parts]
     assert kinds == ["Draw", "Code", "Mixture"]

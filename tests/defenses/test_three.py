@@ -68,7 +68,7 @@ def test_it_is_one_file_that_leans_on_the_extension_api_alone(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "attack"), [("clipped", "auto"), ("bottleneck", "gradinv"), ("mixup", "gradinv")]
+    ("name", "attack"), [("clipped", "auto"), ("bottleneck", "gradinv"), ("mixed", "gradinv")]
 )
 def test_run_takes_it_unchanged(name, attack, call, tmp_path):
     code, printed, err = call(
@@ -217,8 +217,8 @@ def test_an_attack_runs_the_step_with_randomness_of_its_own(restarts, pictures):
     assert answers[0].objective != answers[1].objective
 
 
-def test_mixup_trains_on_mixtures_and_the_score_knows_the_input(pictures):
-    victim = subject("mixup")
+def test_mixed_trains_on_mixtures_and_the_score_knows_the_input(pictures):
+    victim = subject("mixed")
     seen, secret = updates(victim, pictures)
     draw = secret.draw
     assert draw is not None
@@ -238,8 +238,8 @@ def test_mixup_trains_on_mixtures_and_the_score_knows_the_input(pictures):
     assert far(dict(seen.update.tensors), dict(zip(trained, truth, strict=True))) < 1e-6
 
 
-def test_mixup_keeps_its_pairs_together_or_refuses(pictures):
-    draw = find(Defense, "mixup")().draw(subject("mixup").model.vit, 6, generator("m"))
+def test_mixed_keeps_its_pairs_together_or_refuses(pictures):
+    draw = find(Defense, "mixed")().draw(subject("mixed").model.vit, 6, generator("m"))
     assert draw is not None
     same = draw.rows(range(6))
     assert torch.equal(same.tensors()[0], draw.tensors()[0])

@@ -3,4 +3,4 @@
 from pathlib import Path
 
 FOLDER = str(Path(__file__).parent)
-THREE = ("bottleneck", "clipped", "mixup")
+THREE = ("bottleneck", "clipped", "mixed")

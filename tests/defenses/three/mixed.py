@@ -28,7 +28,7 @@ class Mixture(Randomness):
         partners = self.partner[list(indices)].tolist()
         if not places.keys() >= set(partners):
             raise BadSetting(
-                "mixup pairs any two pictures of a batch, so a batch cannot be shared among "
+                "mixed pairs any two pictures of a batch, so a batch cannot be shared among "
                 "processes. Train in one process, without torchrun."
             )
         return Mixture(torch.tensor([places[p] for p in partners]), self.share[list(indices)])
