@@ -37,6 +37,25 @@ def opposed(rows: Float[Tensor, "c d"]) -> Int[Tensor, " 1"]:
     return ((rows @ rows.T) < 0).sum(1).argmax()[None]
 
 
+def fitting(
+    rows: Float[Tensor, "c d"],
+    bias: Float[Tensor, " c"],
+    head: Float[Tensor, "c d"],
+    offset: Float[Tensor, " c"],
+    trained: Float[Tensor, "c c"],
+) -> Int[Tensor, " 1"]:
+    """Label of one image where a client changes labels as everybody knows, row by row of trained.
+
+    A smoothed label may have no negative entry at all: a confident network overshoots it. The
+    features are what `soft` reads off, so the bias gradient of each label is known but for scale.
+    """
+    rows, bias = rows.double(), bias.double()
+    feature = rows.T @ bias / bias.square().sum()
+    odds = (head.double() @ feature + offset.double()).softmax(0)
+    wanted = odds - trained.double()  # a row for each label
+    return (wanted @ bias / wanted.norm(dim=1)).argmax()[None]
+
+
 def smallest_sum(rows: Float[Tensor, "c d"]) -> Int[Tensor, " 1"]:
     """Label of one image by the smallest sum of a row (iDLG, arXiv:2001.02610).
 

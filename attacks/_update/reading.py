@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from privbench.attacks._update.factors import factors
-from privbench.attacks._update.labels import greedy, opposed
+from privbench.attacks._update.labels import fitting, greedy, opposed
 from privbench.attacks._update.wire import as_gradient
 from privbench.errors import NotGranted
 from privbench.observation import Observation
@@ -37,11 +37,17 @@ def labels(seen: Observation) -> Int[Tensor, " b"]:
 
     One image: the only class whose bias gradient is negative (exact; iDLG, arXiv:2001.02610,
     needs features of one sign, this does not). More: greedy counts on the bias gradient. A head
-    without bias, one image: the row that opposes all others.
+    without bias, one image: the row that opposes all others. A label that the defense
+    smooths, one image: what fits the bias gradient.
     """
     if seen.labels is not None:
         return seen.labels
     shared = measured(seen)
+    trained = _trained_labels(seen)
+    if ViT.HEAD_BIAS in shared and trained is not None:
+        rows, bias, heads = shared.get(ViT.HEAD), shared[ViT.HEAD_BIAS], seen.model.vit.heads
+        if seen.shape[0] == 1 and rows is not None and len(heads) == 1:
+            return fitting(rows, bias, heads[0].weight, heads[0].bias, trained)
     if ViT.HEAD_BIAS in shared:
         return greedy(shared[ViT.HEAD_BIAS], seen.shape[0])
     if ViT.HEAD in shared and seen.shape[0] == 1:
@@ -50,6 +56,18 @@ def labels(seen: Observation) -> Int[Tensor, " b"]:
         "The labels are neither granted nor readable from this update. "
         "Add `--set threat.knows=labels` or share the head's gradient."
     )
+
+
+def _trained_labels(seen: Observation) -> Float[Tensor, "c c"] | None:
+    """Return what each label is once the defense prepared it, if it does so without a draw.
+
+    None where labels stay what they are.
+    """
+    vit = seen.model.vit
+    every = torch.eye(vit.classes, device=vit.mean.device)
+    blank = vit.mean.expand(len(every), -1, vit.side, vit.side)
+    found = seen.model.defense.prepare(vit, blank, every, None)[1]
+    return None if torch.equal(found, every) else found
 
 
 def mask(seen: Observation) -> Draw | None:

@@ -1,6 +1,6 @@
 """What stops at defenses in the model."""
 
-from tests.advice.stop import MEAN, Stop
+from tests.advice.stop import MEAN, NOTED, Stop
 
 STOPS = [
     Stop(
@@ -8,6 +8,14 @@ STOPS = [
         f"{MEAN} --defense withhold_first --set defense.blocks=3",
         r"(defense\.blocks=\d+) or",
         choice="--set defense.blocks=1",
+    ),
+    Stop(
+        "shares that sum to one cannot all stay below",
+        f"{MEAN} --batch-size 3 --images 3 --defense instahide --set defense.bound=0.2",
+        r"(defense\.bound=[\d.]+) or",
+        choice="--set defense.bound=0.66",
+        drop="--set defense.bound=0.2",
+        ends=NOTED,
     ),
     Stop(
         "have no linear layer {}, which adapters are put on",
