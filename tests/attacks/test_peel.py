@@ -60,7 +60,8 @@ def private():
 @pytest.fixture(scope="module")
 def found(trained, private):
     """What comes back of two pictures."""
-    return peel(share(trained, *private, ThreatModel(batch_size=2), (0,))[0])
+    images, labels = private
+    return peel(share(trained, images, labels, ThreatModel(batch_size=2), (0,))[0])
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +69,8 @@ def turned(private):
     """The same of the same two in the other order, from an update without the head."""
     withhold = make(Defense, "withhold", {"tensors": "backbone.head*"})
     victim = load("vit_patch8", {}, (withhold,), "trained", BARE)
-    images, labels = (one.flip(0) for one in private)
-    return peel(share(victim, images, labels, ThreatModel(batch_size=2), (0,))[0])
+    images, labels = private
+    return peel(share(victim, images.flip(0), labels.flip(0), ThreatModel(batch_size=2), (0,))[0])
 
 
 def whole(answer, images, labels):
