@@ -48,6 +48,7 @@ class Component:
 class Part:
     """A component or preset as it was run."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     name: str
     label: str
     """The name, and the settings that differ from their defaults: gradinv(steps=500)."""

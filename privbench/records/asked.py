@@ -64,7 +64,9 @@ def shown(records: Iterable[R], asked: Mapping[str, set[Asked]]) -> list[R]:
     found = []
     for record in records:
         own = record.case.dataset.label
-        names = set(asked.get(record.case.key, ()))
+        if not (names := set(asked.get(record.case.key, ()))):
+            found.append(named(record, Asked(own)))
+            continue
         if own not in {one.name for one in names}:
             names.add(Asked(own))
         found += [named(record, one) for one in sorted(names)]
@@ -72,7 +74,9 @@ def shown(records: Iterable[R], asked: Mapping[str, set[Asked]]) -> list[R]:
 
 
 def named(record: R, asked: Asked) -> R:
-    """Return a record under another name of its data."""
+    """Return a record under another name of its data; itself where that is its name."""
+    if record.case.dataset.label == asked.name and record.data == asked.data:
+        return record
     dataset = replace(record.case.dataset, label=asked.name)
     case = replace(record.case, dataset=dataset)
     return replace(record, case=case, data=asked.data)  # type: ignore[type-var]

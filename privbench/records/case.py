@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import isfinite
 from typing import Any, ClassVar, Literal
 
@@ -28,7 +29,6 @@ class Case(SealedCase):
     """One private batch, one victim, one attack, one threat model."""
 
     PARTS: ClassVar[tuple[str, ...]] = ("attack", "model", "dataset", "defense")
-    TUPLES: ClassVar[tuple[str, ...]] = ("images",)
     OPTIONAL: ClassVar[tuple[str, ...]] = ("nested",)
     model: Part
     control: str | None
@@ -54,12 +54,12 @@ class Case(SealedCase):
         attack, *others = super().age
         return attack, (len(self.nested), sum(self.nested.values())), *others
 
-    @property
+    @cached_property
     def defended(self) -> str:
         """The defenses on the update, as a table shows them."""
         return "+".join(part.label for part in self.defense)
 
-    @property
+    @cached_property
     def known(self) -> str:
         """The threat model, as a table shows it."""
         threat = self.threat
@@ -82,7 +82,6 @@ class Record(SealedRecord[Case]):
     """What came of a case; everything a table shows is computed from this."""
 
     CASE: ClassVar[type[SealedCase]] = Case
-    TUPLES: ClassVar[tuple[str, ...]] = ("warnings", "masked")
     INDENT: ClassVar[int | None] = 1
     case: Case
     status: Status

@@ -9,14 +9,17 @@ from dataclasses import asdict, fields
 from functools import cache, cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from privbench.component import Part
 
 SCHEMA = 1
-SEAL = re.compile(r'\n "sha256": "[0-9a-f]{64}",')
-COMMA = re.compile(r",\n *")
-BREAK = re.compile(r"\n *")
+BREAK = re.compile(rb"\n *")
+MOST_KEPT = 10_000
+"""Texts of settings that are remembered."""
+_TEXTS: dict[tuple[Any, ...], str] = {}
+STRICT = ConfigDict(extra="forbid")
+"""A field that this version does not know makes a record another one."""
 
 Q = TypeVar("Q", bound="SealedCase")
 A = TypeVar("A", bound="SealedRecord[Any]")
@@ -25,24 +28,23 @@ A = TypeVar("A", bound="SealedRecord[Any]")
 class SealedCase(ABC):
     """What was asked; a subclass is a frozen dataclass whose fields decide the answer."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     PARTS: ClassVar[tuple[str, ...]]
     """Fields that hold a component or a tuple of components, the one under test first."""
-    TUPLES: ClassVar[tuple[str, ...]] = ()
-    """Other fields that JSON gives back as lists."""
     OPTIONAL: ClassVar[tuple[str, ...]] = ()
     """Fields that count only where they hold something, so that older keys stay as they are."""
 
     @cached_property
     def key(self) -> str:
         """Content hash of all that decides the answer; labels decide nothing."""
-        content = {name: _plain(getattr(self, name)) for name in self._deciding()}
-        text = json.dumps(content | {"schema": SCHEMA}, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()
+        found = {name: _text(getattr(self, name)) for name in self._deciding()}
+        found["schema"] = _text(SCHEMA)
+        inside = ", ".join([f'"{name}": {found[name]}' for name in sorted(found)])
+        return hashlib.sha256(f"{{{inside}}}".encode()).hexdigest()
 
     def _deciding(self) -> list[str]:
-        names = [one.name for one in fields(self)]  # type: ignore[arg-type]
         unused = {name for name in self.OPTIONAL if not getattr(self, name)}
-        return [name for name in names if name != "control" and name not in unused]
+        return [name for name in _names(type(self)) if name != "control" and name not in unused]
 
     def parts(self) -> list[Part]:
         """Return the components that the case names, the one under test first."""
@@ -61,15 +63,9 @@ class SealedCase(ABC):
         return tuple((part.version, len(part.settings)) for part in self.parts())
 
     @classmethod
-    def read(cls: type[Q], content: dict[str, Any]) -> Q:
-        """Build a case from what a record's JSON holds; raises KeyError or TypeError."""
-        for name in cls.PARTS:
-            value = content[name]
-            several = isinstance(value, list)
-            content[name] = tuple(Part(**one) for one in value) if several else Part(**value)
-        for name in cls.TUPLES:
-            content[name] = tuple(content[name])
-        return cls(**content)
+    def read(cls: type[Q], content: Mapping[str, Any]) -> Q:
+        """Build a case from what a record's JSON holds; raises ValueError."""
+        return _types(cls).validate_json(json.dumps(content), strict=True)
 
 
 C = TypeVar("C", bound=SealedCase)
@@ -79,9 +75,8 @@ R = TypeVar("R", bound="SealedRecord[Any]")
 class SealedRecord(Generic[C]):
     """What came of a case; a subclass is a frozen dataclass with a field `case`."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     CASE: ClassVar[type[SealedCase]]
-    TUPLES: ClassVar[tuple[str, ...]] = ("warnings",)
-    """Fields that JSON gives back as lists."""
     INDENT: ClassVar[int | None] = None
     case: C
     data: str = ""
@@ -99,20 +94,14 @@ class SealedRecord(Generic[C]):
         return json.dumps(sealed, indent=self.INDENT, sort_keys=True, allow_nan=False)
 
     @classmethod
-    def from_json(cls: type[A], text: str) -> A:
+    def from_json(cls: type[A], text: str | bytes) -> A:
         """Read what `to_json` wrote; anything else raises ValueError, KeyError or TypeError.
 
         A seal proves no types: somebody's own program, or another version of this one, sealed it.
         """
-        content = unseal(text)
-        _types(cls).validate_json(text, strict=True)
-        key = content.pop("key")
-        case = cls.CASE.read(content.pop("case"))
-        for name in cls.TUPLES:
-            if content.get(name) is not None:
-                content[name] = tuple(content[name])
-        record = cls(case=case, **content)  # type: ignore[call-arg]
-        if case.key != key:
+        key, plain = _opened(text.encode() if isinstance(text, str) else text)
+        record = _types(cls).validate_json(plain, strict=True)
+        if record.case.key != key:
             raise ValueError("a record whose key does not fit its content")
         record.check()
         return record
@@ -124,6 +113,11 @@ class SealedRecord(Generic[C]):
 @cache
 def _types(kind: type[Any]) -> TypeAdapter:
     return TypeAdapter(kind)
+
+
+@cache
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(one.name for one in fields(kind))
 
 
 def newest(records: Iterable[R]) -> list[R]:
@@ -143,13 +137,33 @@ def newest_of_each(records: Iterable[R], question: Callable[[R], Hashable]) -> l
     return [record for record in found if id(record) in kept]
 
 
-def _plain(value: Any) -> Any:
-    """Return a field as it enters the key: a component without its label."""
+def _text(value: Any) -> str:
+    """Return a field as JSON, as it enters the key: a component without its label."""
     if isinstance(value, Part):
-        return {"name": value.name, "version": value.version, "settings": value.settings}
+        return _mapping(value.settings, value.name, value.version)
     if isinstance(value, tuple) and value and isinstance(value[0], Part):
-        return [_plain(one) for one in value]
-    return value
+        return f"[{', '.join([_text(one) for one in value])}]"
+    if isinstance(value, Mapping):
+        return _mapping(value)
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _mapping(settings: Mapping[str, Any], *named: Any) -> str:
+    """Return settings, or a component of this name and version, as JSON.
+
+    The cases of a table have few components, each of them thousands of times.
+    """
+    memo = (repr(settings), *named)
+    if (known := _TEXTS.get(memo)) is not None:
+        return known
+    text = json.dumps(settings, sort_keys=True, default=str)
+    if named:
+        name, version = map(json.dumps, named)
+        text = f'{{"name": {name}, "settings": {text}, "version": {version}}}'
+    if len(_TEXTS) >= MOST_KEPT:
+        _TEXTS.clear()
+    _TEXTS[memo] = text
+    return text
 
 
 def seal(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,25 +172,45 @@ def seal(content: Mapping[str, Any]) -> dict[str, Any]:
     return sealed | {"sha256": _digest(sealed)}
 
 
-def unseal(text: str) -> dict[str, Any]:
+def unseal(text: str | bytes) -> dict[str, Any]:
     """Return what was sealed; raises ValueError, KeyError or TypeError on anything else."""
     content = json.loads(text)
     if not isinstance(content, dict) or content["schema"] != SCHEMA:
         raise ValueError("a record of another schema")
-    sha256 = content.pop("sha256")
-    if sha256 != _digest_of_lines(text) and sha256 != _digest(content):
+    if content.pop("sha256") != _digest(content):
         raise ValueError("a record that somebody edited")
     del content["schema"]
     return content
 
 
-def _digest_of_lines(text: str) -> str:
-    """Return the digest of an indented record without writing its content anew: a third faster.
+def _opened(text: bytes) -> tuple[str, bytes]:
+    """Return a record's key, and its JSON without key, schema and seal; raises as `unseal`.
 
-    No string in JSON holds a line feed as it is, so all of them are indentation.
+    An indented record is opened line by line, without writing its content anew: no string in JSON
+    holds a line feed as it is, so all of them are indentation.
     """
-    plain = BREAK.sub("", COMMA.sub(", ", SEAL.sub("", text, count=1)))
-    return hashlib.sha256(plain.encode()).hexdigest()
+    sha256, sealed = _without(text, "sha256")
+    if sha256 == f'"{_digest_of_lines(sealed)}"'.encode():
+        key, content = _without(sealed, "key")
+        schema, content = _without(content, "schema")
+        if key and schema == b"%d" % SCHEMA:
+            return json.loads(key), content
+    found = unseal(text)
+    return found.pop("key"), json.dumps(found).encode()
+
+
+def _without(text: bytes, name: str) -> tuple[bytes, bytes]:
+    """Return what stands in the line of an outermost field, and the text without that line."""
+    head = f'\n "{name}": '.encode()
+    start = text.find(head)
+    end = text.find(b"\n", start + 1)
+    if start < 0 or text[end - 1 : end] != b",":
+        return b"", text
+    return text[start + len(head) : end - 1], text[:start] + text[end:]
+
+
+def _digest_of_lines(text: bytes) -> str:
+    return hashlib.sha256(BREAK.sub(b"", text.replace(b",\n", b", \n"))).hexdigest()
 
 
 def _digest(content: Mapping[str, Any]) -> str:

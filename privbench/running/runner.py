@@ -32,7 +32,7 @@ def run(
     crashed attack is a failed record; the other cases go on. Raises Unwritable.
     """
     asked = {job.case.key: Asked(job.case.dataset.label, job.data) for job in jobs}
-    known = {job.case.key: store.get(job.case) for job in jobs}
+    known = store.known(job.case for job in jobs)
     store.ask(asked, known)
     again = ("failed", "refused") if retry_failed else ("refused",)
     records = {k: r for k, r in known.items() if r is not None and r.status not in again}
