@@ -18,12 +18,17 @@ test-slow: .venv/.ready
 test-browser: .venv/.ready
 	command -v chromium || apt-get install --yes --no-install-recommends chromium
 	$(BIN)/pytest -m browser
+# Ray's executor: two nodes on this computer, workers and a node that are killed.
+test-ray: .venv/.ready
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[ray]'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m ray
 
 # Speed, as ratios against a peer in the same run; gradient matching's is in the group `bench`.
 bench: .venv/.ready
 	$(BIN)/python -m tests.bench.speed
 	$(BIN)/python -m tests.bench.matching
 	$(BIN)/python -m tests.bench.corruptions
+	$(BIN)/python -m tests.bench.tables
 
 check: .venv/.ready
 	$(BIN)/ruff check .
@@ -44,3 +49,4 @@ docs: .venv/.ready
 	touch $@
 
 .PHONY: demo test test-slow test-browser bench check docs
+.PHONY: demo test test-slow test-ray bench check docs

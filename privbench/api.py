@@ -15,6 +15,7 @@ from privbench.records.store import Store, write
 from privbench.reports.leaderboard import leaderboard, to_csv
 from privbench.running.environment import device as pick
 from privbench.running.executor import Executor
+from privbench.running.forecast import Forecast, forecast
 from privbench.running.listener import Listener
 from privbench.running.plan import plan
 from privbench.running.runner import DEFAULT
@@ -23,7 +24,7 @@ from privbench.running.shard import belongs, parse_shard
 from privbench.running.suite import Suite
 from privbench.running.victims import Victims
 
-__all__ = ["Outcome", "audit", "conduct", "execute", "run"]
+__all__ = ["Outcome", "audit", "conduct", "execute", "foresee", "run"]
 
 
 def run(
@@ -34,6 +35,7 @@ def run(
     device: str = "auto",
     jobs: int | None = None,
     executor: str = DEFAULT,
+    address: str | None = None,
     shard: str | None = None,
     suite: str | None = None,
     **options: Any,
@@ -45,7 +47,8 @@ def run(
     """
     chosen = Suite.build({"attack": attack, "model": model, **options}, suite)
     store = Store(Path(out))
-    outcome = conduct(chosen, store, device, at_once=jobs, executor=executor, shard=shard)
+    where = {"executor": executor, "address": address, "shard": shard}
+    outcome = conduct(chosen, store, device, at_once=jobs, **where)  # type: ignore[arg-type]
     return leaderboard(outcome.records, beside=outcome.known)
 
 
@@ -79,15 +82,17 @@ def conduct(
     retry_failed: bool = False,
     at_once: int | None = None,
     executor: str = DEFAULT,
+    address: str | None = None,
     shard: str | None = None,
 ) -> Outcome:
     """Run what is missing, write leaderboard.csv from all records, return both.
 
     A shard i/n is one of n parts of the suite, the same on every computer; parts may run at the
-    same time, and share a results folder. Records are stored one by one and the table is written
-    however the run ends.
+    same time, and share a results folder. The address is of the executor's cluster. Records are
+    stored one by one and the table is written however the run ends.
     """
-    chosen = make(Executor, executor, {"at_once": at_once})
+    given = {"at_once": at_once} | ({} if address is None else {"address": address})
+    chosen = make(Executor, executor, given)
     part = parse_shard(shard) if shard else (1, 1)
     victims = Victims(pick(device))
     jobs = [job for job in plan(suite, victims.device, victims) if belongs(job.case.key, *part)]
@@ -101,6 +106,24 @@ def conduct(
             _write_table(store)
         raise
     return Outcome(records, _write_table(store))
+
+
+def foresee(
+    suite: Suite,
+    store: Store,
+    device: str = "auto",
+    *,
+    retry_failed: bool = False,
+    shard: str | None = None,
+) -> list[Forecast]:
+    """Return what `conduct` would run, and its cost as records of the same kind had it.
+
+    Nothing runs and nothing is written. Victims are built one by one, since a case's key holds the
+    digest of its weights.
+    """
+    part, where = parse_shard(shard) if shard else (1, 1), pick(device)
+    jobs = [job for job in plan(suite, where) if belongs(job.case.key, *part)]
+    return forecast(jobs, store.survey()[0], retry_failed=retry_failed)
 
 
 def _write_table(store: Store) -> list[Record]:

@@ -113,6 +113,10 @@ class WorkerLost(PrivbenchError):
     """A process that worked for this one was killed."""
 
 
+class NoCluster(PrivbenchError):
+    """The cluster that a run was to go to is not there, or the package that speaks to it."""
+
+
 class NoDevice(PrivbenchError):
     """The device asked for is not there."""
 

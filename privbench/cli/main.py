@@ -14,6 +14,7 @@ from privbench.cli import report as cli_report
 from privbench.cli import submission as cli_submission
 from privbench.cli import utility as cli_utility
 from privbench.cli import victims as cli_victims
+from privbench.cli.forecast import foretell
 from privbench.cli.options import FAILED, Names, Out, Weights, console
 from privbench.errors import PrivbenchError
 
@@ -87,8 +88,14 @@ def run(
         ),
     ] = None,
     executor: Annotated[
-        str, typer.Option(help="Where cases run: threads, or processes of their own.")
+        str, typer.Option(help="Where cases run: threads, processes of their own, or ray.")
     ] = "threads",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a Ray cluster. \\[default: one that is started here]", metavar="HOST:PORT"
+        ),
+    ] = None,
     shard: Annotated[
         str | None, typer.Option(help="One of N parts, such as 2/3.", metavar="I/N")
     ] = None,
@@ -98,6 +105,9 @@ def run(
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run failed cases again.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would run, and its cost.")
     ] = False,
 ) -> None:
     """Attack victims, score what comes back, write records, table and grids.
@@ -120,6 +130,9 @@ def run(
     }
     chosen = Suite.build(options, suite)
     screen = console()
+    if dry_run:
+        foretell(screen, chosen, out, device, shard, retry_failed=retry_failed)
+        return
     with screen.status("loading"):
         from privbench.api import conduct
         from privbench.cli.tables import Watch
@@ -138,6 +151,7 @@ def run(
             retry_failed=retry_failed,
             at_once=jobs,
             executor=executor,
+            address=address,
             shard=shard,
         )
     if not (records := outcome.records):

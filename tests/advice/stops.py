@@ -53,6 +53,8 @@ OPEN: dict[str, str] = {
     "privbench run --attack gradinv --model": "a part of `Attack them`",
     "overrides draw, so it must say": "for who writes a defense",
     "overrides combine, so it must be": "for who writes a defense",
+    "--executor ray needs Ray": "a package has to be missing: tests/running",
+    "No Ray cluster answers at": "a cluster has to be missing: tests/running",
     "Not enough memory for a single case": "memory has to run out: tests/running",
     "in more than one version, and a table": "a metric has to change: tests/running",
     "of another version than is here: `privbench rescore`": "a metric has to change: tests/running",

@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from privbench.records.store import Store
 from privbench.running import victims as victims_module
 from privbench.running.attempt import run_case
 from privbench.running.executor import Executor
-from privbench.running.executors import processes
+from privbench.running.executors import processes, ray
 from privbench.running.executors.processes import Processes
 from privbench.running.listener import Listener
 from privbench.running.plan import plan
@@ -25,6 +26,7 @@ from privbench.running.runner import run
 from privbench.running.shard import belongs, parse_shard
 from privbench.running.suite import Suite
 from privbench.running.victims import Victims
+from tests.commands import caller
 
 CPU = torch.device("cpu")
 GIVEN = {"attack": "mean,pe_ls", "model": "vit_vanilla,vit_mjp", "images": "2"}
@@ -40,7 +42,7 @@ def answers(records):
 
 
 def test_the_executors_are_found_by_file_name():
-    assert names(Executor.shelf) == ["processes", "threads"]
+    assert names(Executor.shelf) == ["processes", "ray", "threads"]
     with pytest.raises(UnknownName, match="threads"):
         make(Executor, "thread", {})
 
@@ -137,6 +139,26 @@ def test_a_killed_process_costs_a_second_try_and_then_its_own_case(
     assert ("SIGKILL" in str(found[1].error)) == (status == "failed")
     assert len(list(store.records())) == 2
     assert not list(marks.iterdir())
+
+
+def test_ray_that_is_not_there_is_told_before_anything_is_planned(tmp_path, monkeypatch, capsys):
+    call = caller(monkeypatch, capsys)
+    words = ("run", "--attack", "mean", "--model", "vit_vanilla", "--executor", "ray")
+    monkeypatch.setattr(ray, "import_module", lambda name: import_module(f"nowhere.{name}"))
+    code, _, err = call(*words, "--out", tmp_path / "out")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "privbench[ray]" in err
+    monkeypatch.setattr(ray, "_ray", lambda: None)
+    for address in ("127.0.0.1:1", "nowhere.invalid:6379", "ray://127.0.0.1:1", "127.0.0.1:x"):
+        code, _, err = call(*words, "--address", address, "--out", tmp_path / "out")
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"No Ray cluster answers at {address}" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_a_cluster_has_an_address():
+    with pytest.raises(UnknownName, match="address"):
+        make(Executor, "threads", {"address": "127.0.0.1:6379"})
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/3"])
