@@ -15,8 +15,8 @@ from torch import Generator, Tensor
 from privbench.attack import Attack, Tick
 from privbench.attacks._linear.denoise import solve
 from privbench.attacks._linear.smooth import complete_columns, complete_rows
-from privbench.attacks._update.noise import deviations
-from privbench.attacks._update.reading import comparable, from_pictures
+from privbench.attacks._update.noise import deviations, floored
+from privbench.attacks._update.reading import comparable, from_pictures, told
 from privbench.attacks._update.system import System, read, relative
 from privbench.attacks._update.wire import errors, in_its_units
 from privbench.observation import Observation
@@ -50,6 +50,7 @@ class PositionLeastSquares(Attack):
         shared = from_pictures(seen)
         system = read(shared, vit.prefix, comparable(seen))
         known = in_its_units(seen, shared, errors(seen))
+        stated = {} if known else told(seen, shared)
         token, embedding = system.token, system.embedding
         n, d = token.shape
         u, s, vh = torch.linalg.svd(token)
@@ -87,10 +88,13 @@ class PositionLeastSquares(Attack):
         elif system.dead:
             warnings.append("Some positions have no gradient (masked): minimum-norm solution.")
         elif residual > EXACT or known:
-            if known:
-                of_token = known[ViT.POSITIONS][0, vit.prefix :]
-                of_embedding = known[ViT.PROJECTION].flatten(1) / system.scale
-                kind = "rounded"
+            if either := known or stated:
+                of_token = either[ViT.POSITIONS][0, vit.prefix :]
+                of_embedding = either[ViT.PROJECTION].flatten(1) / system.scale
+                kind = "rounded" if known else "noisy or has gaps as its defense says"
+                if stated:
+                    of_token = floored(of_token, token)
+                    of_embedding = floored(of_embedding, embedding)
             else:
                 of_token, of_embedding, kind = deviations(token, embedding)
             enough = FINE if known else COARSE

@@ -1,10 +1,11 @@
 """Local differential privacy as Flower's client modifier has it."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Generator
+from torch import Generator, Tensor
 
 from privbench.accounting import Privacy, classical_sigma, gaussian_epsilon
 from privbench.defense import Defense
@@ -45,6 +46,10 @@ class FlowerLdp(Defense):
             noise = torch.randn(tensor.shape, generator=rng).to(tensor)
             noisy[name] = factor * tensor + self.deviation * noise
         return Update(noisy, update.withheld)
+
+    def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the noise, which is the same for every entry."""
+        return {n: torch.full_like(t, self.deviation).double() for n, t in tensors.items()}
 
     def privacy(self, entries: int, delta: float) -> Privacy:
         """Return the exact guarantee at the true sensitivity, twice the norm."""

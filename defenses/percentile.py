@@ -42,15 +42,29 @@ class Percentile(Defense):
         return Update(found, update.withheld)
 
     def measured(self, tensors: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "..."]]:
-        """Return the entries that are neither zero nor cut: those are as the client had them.
-
-        A later factor moves the end with everything else, so it is read off: it occurs often.
-        """
-        own = {name: tensor for name, tensor in tensors.items() if tensor.ndim}
-        top = max((float(t.abs().max()) for t in own.values() if t.numel()), default=0.0)
-        cut = sum(int((t.abs() == top).sum()) for t in own.values()) > 1
-        kept = {n: (t != 0) & ~((t.abs() == top) & cut) for n, t in own.items()}
+        """Return the entries that are not zero: what was cut off still says its sign."""
+        kept = {name: t != 0 for name, t in tensors.items() if t.ndim}
         return {name: mask for name, mask in kept.items() if not mask.all()}
+
+    def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return nothing for entries as they were; zeros lie below the smallest of all the others.
+
+        What was cut off is taken for up to twice as large. A later factor moves the end with
+        everything else, so it is read off: it occurs often.
+        """
+        own = [t.double().abs() for t in tensors.values() if t.ndim]
+        sizes = torch.cat([one.flatten() for one in own])
+        if not sizes.any():
+            return {}
+        low, top = sizes[sizes > 0].min(), sizes.max()
+        cut = int((sizes == top).sum()) > 1
+
+        def one(tensor: Tensor) -> Tensor:
+            size = tensor.double().abs()
+            lost = torch.where(size == top, top * cut * bool(tensor.ndim), 0.0)
+            return torch.where(size == 0, low, lost) / 3**0.5
+
+        return {name: one(tensor) for name, tensor in tensors.items()}
 
     def privacy(self, entries: int, delta: float) -> Privacy:
         """Return that it has no guarantee."""

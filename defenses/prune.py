@@ -13,7 +13,11 @@ from privbench.threat import Update
 
 
 class Prune(Defense):
-    """Top-k pruning per tensor: only the entries of largest magnitude are shared."""
+    """Top-k pruning per tensor: only the entries of largest magnitude are shared.
+
+    Without error feedback, which adds what was left out to the next update: a defense keeps
+    nothing from one update to the next.
+    """
 
     paper: ClassVar[str] = "arXiv:1712.01887"
     answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls")

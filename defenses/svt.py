@@ -69,6 +69,12 @@ class Svt(Defense):
         kept = {name: tensor != 0 for name, tensor in tensors.items() if tensor.ndim}
         return {name: mask for name, mask in kept.items() if not mask.all()}
 
+    def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the noise of released entries; the others lie anywhere up to gamma."""
+        noise = 2**0.5 * 2 * self.gamma / self.noise_var
+        rest = self.gamma / 3**0.5
+        return {n: torch.where(t != 0, noise, rest).double() for n, t in tensors.items()}
+
     def privacy(self, entries: int, delta: float) -> Privacy:
         """Return what choice and release cost together; its setting counts the choice alone.
 

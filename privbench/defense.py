@@ -26,7 +26,7 @@ Terms = Float[Tensor, " b"]
 HOOKS = (
     *("equip", "draw", "draw_at_rest", "simulate", "prepare", "positions", "forward", "losses"),
     *("penalty", "per_example", "combine", "finish", "withholds", "protect", "disclosed"),
-    *("by_tensor", "measured", "privacy"),
+    *("by_tensor", "measured", "deviations", "privacy"),
 )
 """What a defense may override."""
 FIXED = ("feed", "logits", "penalty_gradient", "gradient")
@@ -181,6 +181,14 @@ class Defense(Component):
         """Which entries of shared tensors say what the gradient was; a tensor left out, all.
 
         The others are what this defense provably put there, as pruned zeros: no evidence.
+        """
+        return {}
+
+    def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "..."]]:
+        """Return how far entries of shared tensors may be off: standard deviations, float64.
+
+        By name, of what anybody can compute from the shared tensors and the settings; empty where
+        that is left to be read off, as noise is where a true gradient has nothing.
         """
         return {}
 

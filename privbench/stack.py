@@ -195,6 +195,12 @@ class Stack(Defense):
                 found[name] = found[name] & kept if name in found else kept
         return found
 
+    def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "..."]]:
+        """Return what the only part says that changes an update; of several no unit is known."""
+        found = [part.deviations(tensors) for part in self.parts]
+        alone = sum(part.changes("protect") for part in self.parts) == 1
+        return next(filter(None, found), {}) if alone else {}
+
     def privacy(self, entries: int, delta: float) -> Privacy | None:
         """Return the strongest guarantee: what other parts do before or after takes none away."""
         found = [part.privacy(entries, delta) for part in self.parts]

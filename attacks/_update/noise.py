@@ -66,6 +66,11 @@ def truncation(matrix: Float[Tensor, "r c"]) -> Tensor:
     return (missing / matrix.numel()).sqrt().expand_as(matrix)
 
 
+def floored(deviation: Tensor, tensor: Tensor) -> Tensor:
+    """Return standard deviations no smaller than what float32 may leave of a tensor."""
+    return deviation.clamp(min=float(SILENT * tensor.square().mean().sqrt()))
+
+
 def deviations(
     token: Float[Tensor, "n d"], embedding: Float[Tensor, "d p"]
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "d p"], str]:

@@ -156,6 +156,14 @@ def from_pictures(seen: Observation) -> dict[str, Tensor]:
     return shared | in_units(rest, by_tensor=True)
 
 
+def told(seen: Observation, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return standard deviations that the defense makes known, in the units of scaled tensors."""
+    known = seen.model.defense.deviations(seen.update.tensors)
+    whole = measured(seen)
+    sizes = {n: float(whole[n].double().norm()) for n in known if n in shared}
+    return {n: known[n] * (float(shared[n].double().norm()) / s) for n, s in sizes.items() if s}
+
+
 def untold(seen: Observation) -> dict[str, Tensor]:
     """Return what a penalty adds that `from_pictures` leaves in, by name, in the loss's units.
 

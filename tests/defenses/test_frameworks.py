@@ -57,11 +57,16 @@ def test_the_threshold_is_numpys_percentile(share):
     assert torch.equal(found != 0, array.double().abs() >= cutoff)
 
 
-def test_percentile_says_which_entries_are_as_they_were():
+def test_percentile_says_which_entries_are_as_they_were_and_how_far_off_the_others():
     defense = make(Defense, "percentile", {"percentile": 50.0, "gamma": 0.04})
-    kept = defense.measured(protect("percentile", ARRAYS, percentile=50.0, gamma=0.04))
-    assert kept["a"].tolist() == [[False, True, False], [False, False, False]]
-    assert kept["b"].tolist() == [True, False, False, False]
+    shared = protect("percentile", ARRAYS, percentile=50.0, gamma=0.04)
+    kept, off = defense.measured(shared), defense.deviations(shared)
+    assert kept["a"].tolist() == [[True, True, False], [True, False, False]]
+    assert kept["b"].tolist() == [True, False, False, True]
+    unit = 3**-0.5
+    assert near(off["b"].float(), [0, 0.02 * unit, 0.02 * unit, 0.04 * unit])
+    assert float(off["c"]) == 0
+    assert defense.deviations({"a": torch.zeros(3)}) == {}
     assert defense.privacy(10, 1e-5).epsilon == inf
 
 

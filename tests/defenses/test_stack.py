@@ -80,6 +80,7 @@ def run(*parts, model="vit_vanilla", batch=2):
     defense.disclosed()
     assert defense.by_tensor is any(part.by_tensor for part in parts)
     defense.measured(seen.update.tensors)
+    defense.deviations(seen.update.tensors)
     defense.privacy(1000, 1e-5)
     return seen, secret
 
