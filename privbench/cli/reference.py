@@ -77,6 +77,8 @@ def _particulars(kind: type[Component]) -> list[str]:
         found.append("Needs `--set threat.server=malicious`.")
     if revealed := sorted(getattr(kind, "reveals", ())):
         found.append(f"Anybody can read off the update: {', '.join(revealed)}.")
+    if answers := getattr(kind, "answered_by", ()):
+        found.append(f"Attacks made for it: {', '.join(f'`{one}`' for one in answers)}.")
     if (higher := getattr(kind, "higher_is_better", None)) is not None:
         found.append(f"{'Higher' if higher else 'Lower'} leaks more.")
     if unit := getattr(kind, "unit", ""):

@@ -31,6 +31,8 @@ def sheet(entry: Entry) -> RenderableType:
     for key, heading in HEADINGS.items():
         if wanted := sorted(getattr(kind, key, ())):
             facts.append(f"{heading}: {', '.join(wanted)}")
+    if answers := getattr(kind, "answered_by", ()):
+        facts.append(f"Attacks made for it: {', '.join(answers)}")
     body = [Text(entry.summary), *map(Text, facts)]
     return Group(head, *body, _table(rows) if rows else Text("No settings."), Text(""))
 

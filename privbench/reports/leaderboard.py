@@ -13,6 +13,7 @@ from privbench.records.asked import of_one_data_set, plain_name, whole
 from privbench.records.case import UNDEFENDED, Record, Scores
 from privbench.records.sealed import newest
 from privbench.reports.stats import mean_intervals
+from privbench.reports.unranked import faced, unranked
 
 KEYS = ("model", "weights", "weights_sha256", "defense", "attack", "dataset", "threat", "seed")
 DIGITS = 6
@@ -42,9 +43,12 @@ def leaderboard(records: Iterable[Record], beside: Iterable[Record] = ()) -> pd.
     controls: dict[Key, list[Record]] = defaultdict(list)
     for key, group in rows_of(pool).items():
         controls[_alike(key)] += _done(group)
+    ran = faced(pool)
     for row, group in zip(rows, groups.values(), strict=True):
         row |= _controls(row, group, controls)
-        row["notes"] = " | ".join(filter(None, (row["notes"], _void(row))))
+        unfaced = unranked(group[0].case, ran) if row["n"] else None
+        notes = (row["notes"], _void(row), unfaced)
+        row["notes"] = " | ".join(filter(None, notes))
     table = pd.DataFrame(rows)
     return (
         table.reindex(columns=_columns(table.columns)) if rows else pd.DataFrame(columns=list(KEYS))
