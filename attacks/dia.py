@@ -22,7 +22,7 @@ from privbench.attacks._matching.distances import by_token
 from privbench.attacks._matching.fading import BOX, fading
 from privbench.attacks._matching.optimizers import LBFGS, Index, Rows, Values
 from privbench.attacks._matching.recipe import Recipe, Scalar, Stage
-from privbench.attacks._update.reading import from_pictures, labels, mask
+from privbench.attacks._update.reading import from_pictures, labels, told
 from privbench.errors import BadUpdate
 from privbench.observation import Observation, PublicModel
 from privbench.threat import Images, Reconstruction
@@ -74,7 +74,7 @@ class _Search:
         vit = copy.deepcopy(seen.model.vit)  # its dropouts get masks of their own
         self.model = PublicModel(vit, seen.model.defense)
         self.mean, self.std = vit.mean, vit.std
-        self.labels, self.draw = labels(seen), mask(seen)
+        self.labels, self.draw = labels(seen), told(seen)
         self.drops = dropouts(vit) if seen.protocol.training else {}
         once = seen.shape[0] == 1 and seen.protocol.local_steps == 1
         made = seen.model.defense.measured(seen.update.tensors)

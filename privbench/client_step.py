@@ -11,7 +11,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from privbench.defense import Defense, Labels, Outputs
+from privbench.defense import Again, Defense, Labels, Outputs
 from privbench.errors import BadSetting
 from privbench.threat import Images, Randomness
 from privbench.variants import dropouts
@@ -193,5 +193,19 @@ class ClientStep(nn.Module):
             found[name] = found[name] + part
         if finishes:
             assert outputs is not None
-            found = defense.finish(found, outputs, rng)
+            again = self._again(images, labels, randomness, progress)
+            found = defense.finish(found, replace(outputs, again=again), rng)
         return Slopes(found, loss.detach())
+
+    def _again(
+        self, images: Images, labels: Tensor, randomness: Randomness | None, progress: float
+    ) -> Again:
+        randomness = None if randomness is None else randomness.to(images.device)
+        images, labels = self.prepare(images, labels, randomness)
+
+        def run(images: Images, weights: Mapping[str, Tensor]) -> tuple[Tensor, Outputs]:
+            named = {f"vit.{name}": tensor for name, tensor in weights.items()}
+            given = (images, labels, randomness, progress)
+            return functional_call(self, named, given, {"prepared": True})
+
+        return Again(images, self.vit.trained(), run)

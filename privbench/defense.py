@@ -5,7 +5,7 @@ the gradient, `combine` where it is one per example, `finish`, `withholds` and `
 randomness (None) every part does what it does in evaluation.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -24,13 +24,25 @@ Terms = Float[Tensor, " b"]
 """One loss per example."""
 
 HOOKS = (
-    *("equip", "draw", "draw_at_rest", "simulate", "prepare", "positions", "forward", "losses"),
-    *("penalty", "per_example", "combine", "finish", "withholds", "protect", "disclosed"),
-    *("by_tensor", "measured", "deviations", "privacy"),
+    *("equip", "draw", "draw_at_rest", "simulate", "told", "prepare", "positions", "forward"),
+    *("losses", "penalty", "per_example", "combine", "finish", "withholds", "protect"),
+    *("disclosed", "by_tensor", "measured", "deviations", "privacy"),
 )
 """What a defense may override."""
 FIXED = ("feed", "logits", "penalty_gradient", "gradient")
 """What follows from the hooks: an override would not be called everywhere."""
+
+
+@dataclass(frozen=True)
+class Again:
+    """A step that `finish` may take once more, on other input or at other weights."""
+
+    images: Images
+    """The network input."""
+    weights: Mapping[str, Tensor]
+    """Trained parameters, by name."""
+    run: Callable[[Images, Mapping[str, Tensor]], tuple[Float[Tensor, ""], "Outputs"]]
+    """Gives loss and outputs for network input, and for weights in the place of those named."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,8 @@ class Outputs:
     """Before the last linear layer."""
     auxiliary: Mapping[str, Tensor] = field(default_factory=dict)
     """Whatever `losses` or `finish` need beyond that, by name; the first axis is the image."""
+    again: Again | None = None
+    """Only where a client's step hands them to `finish`."""
 
 
 class Defense(Component):
@@ -96,6 +110,16 @@ class Defense(Component):
 
         By default an unknown draw is left out.
         """
+        return known
+
+    def told(
+        self,
+        vit: ViT,
+        tensors: Mapping[str, Tensor],
+        batch: int,
+        known: Randomness | None = None,
+    ) -> Randomness | None:
+        """Return what anybody reads of the draw off one client's update, or what else is known."""
         return known
 
     def prepare(

@@ -97,6 +97,16 @@ class Stack(Defense):
         """Simulate each part with what is known of its own draw."""
         return self._joined([p.simulate(vit, batch, rng, own) for p, own in self._each(known)])
 
+    def told(
+        self,
+        vit: ViT,
+        tensors: Mapping[str, Tensor],
+        batch: int,
+        known: Randomness | None = None,
+    ) -> Randomness | None:
+        """Return what each part's draw is known to be."""
+        return self._joined([p.told(vit, tensors, batch, own) for p, own in self._each(known)])
+
     def prepare(
         self, vit: ViT, images: Images, labels: Labels, randomness: Randomness | None
     ) -> tuple[Images, Labels]:

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from privbench.attacks._matching.distances import relative
 from privbench.attacks._matching.local import Client, LocalModel, split
-from privbench.attacks._update.reading import from_pictures, in_units, kept_alone, labels, mask
+from privbench.attacks._update.reading import from_pictures, in_units, kept_alone, labels, told
 from privbench.client_step import ClientStep
 from privbench.errors import NotGranted
 from privbench.observation import Observation
@@ -65,7 +65,7 @@ class Verdict:
         self.rng = rng
         model, steps = seen.model, seen.protocol.local_steps
         self.shown = model.simulate(
-            seen.shape[0], Generator().manual_seed(self.seeds[0]), mask(seen)
+            seen.shape[0], Generator().manual_seed(self.seeds[0]), told(seen)
         )
         one = replace(seen.protocol, clients=1)
         self.model = LocalModel(model.vit, model.defense, one) if steps > 1 else seen.model

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from privbench.attack import Attack, Tick
 from privbench.attacks._matching.descent import Descent, Task
 from privbench.attacks._matching.recipe import Comparison, Gradient, Recipe
-from privbench.attacks._update.reading import from_pictures, labels, mask
+from privbench.attacks._update.reading import from_pictures, labels, told
 from privbench.errors import BadUpdate
 from privbench.observation import Observation
 from privbench.threat import Reconstruction
@@ -56,7 +56,7 @@ class Matching(Attack):
                 continue
             asked = self.compare(one, shared)
             taken = None if recipe.joint else self.known(one)
-            known = mask(one) if recipe.aware else None
+            known = told(one) if recipe.aware else None
             draw = one.model.simulate(one.shape[0], rng, known)
             kind = (one.shape, asked.names, frozenset(asked.facts), known is None)
             task = Task(one, asked, taken, draw, rng, tick)

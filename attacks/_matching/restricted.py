@@ -8,7 +8,7 @@ from torch import Tensor
 
 from privbench.attacks._linear.ambiguity import UNKNOWN, Ambiguity
 from privbench.attacks._matching.distances import by_token
-from privbench.attacks._update.reading import from_pictures, labels, mask
+from privbench.attacks._update.reading import from_pictures, labels, told
 from privbench.observation import Observation
 from privbench.patches import join
 from privbench.threat import Draw, Images
@@ -28,9 +28,8 @@ class Restricted:
 
     def __init__(self, seen: Observation, open_: Ambiguity, draw: Draw | None = None) -> None:
         self.seen, self.open = seen, open_
-        self.labels, self.draw, self.calls = labels(seen), draw, 0
-        if draw is None:
-            self.draw = mask(seen)
+        self.labels, self.calls = labels(seen), 0
+        self.draw = told(seen) if draw is None else draw
         shared = from_pictures(seen)
         also = (UNKNOWN,) if ViT.POSITIONS in shared else tuple(shared)
         self.asked = by_token(seen, shared, also=also)

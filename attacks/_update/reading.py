@@ -12,7 +12,7 @@ from privbench.attacks._update.labels import fitting, greedy, opposed
 from privbench.attacks._update.wire import as_gradient
 from privbench.errors import NotGranted
 from privbench.observation import Observation
-from privbench.threat import Draw
+from privbench.threat import Draw, Randomness
 from privbench.vit import ViT
 
 CHANCE, LONGEST = 4.5, 1.4
@@ -84,6 +84,15 @@ def mask(seen: Observation) -> Draw | None:
     zero = _empty(rows).expand(seen.shape[0], -1)
     order = torch.arange(zero.shape[1], device=zero.device).expand_as(zero)
     return Draw(zero, order)
+
+
+def told(seen: Observation) -> Randomness | None:
+    """Return what the update tells of the defense's draw: the mask, and what the defense knows."""
+    shown = mask(seen)
+    if seen.protocol.clients > 1 or seen.protocol.local_steps > 1:
+        return shown
+    defense = seen.model.defense
+    return defense.told(seen.model.vit, measured(seen), seen.shape[0], shown)
 
 
 def placeless(seen: Observation, draw: Draw | None) -> Bool[Tensor, " n"]:

@@ -77,6 +77,7 @@ def run(*parts, model="vit_vanilla", batch=2):
     vit, defense = subject.model.vit, subject.model.defense
     defense.draw_at_rest(vit, batch, generator("rest"))
     defense.simulate(vit, batch, generator("simulated"))
+    defense.told(vit, seen.update.tensors, batch)
     defense.disclosed()
     assert defense.by_tensor is any(part.by_tensor for part in parts)
     defense.measured(seen.update.tensors)
