@@ -59,8 +59,8 @@ def leaderboard(
 
     records = records_of(Store(out))
     utility = UtilityStore(out).records()
-    sections = board(records, utility, joined(out), split_names(by) or None)
     table = tabulate(records)
+    sections = board(records, utility, joined(out), split_names(by) or None)
     write(out / "leaderboard.csv", to_csv(table))
     if format_ != "text":
         columns = shown(sections, everything or format_ == "csv")

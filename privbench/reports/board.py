@@ -26,7 +26,7 @@ from privbench.reports.pictures import (
     per_picture,
 )
 from privbench.reports.ranks import MOST_ROWS, Rank, paired, ranks
-from privbench.reports.stats import holm, mean_interval
+from privbench.reports.stats import holm, mean_intervals
 from privbench.reports.utility_figures import utility_figures
 
 LEAK = "psnr"
@@ -38,6 +38,8 @@ FEWEST = 20
 """Pictures of which the leakiest 5 % is at least one."""
 
 Row = dict[str, Any]
+Means = list[tuple[Row, str, list[float]]]
+"""Rows, names of their means, and the values that these are of."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,22 @@ def board(
     def protocol(line: _Line) -> tuple[str, ...]:
         return tuple(str(line.keys[key]) for key in shared)
 
-    sections = []
+    sections: list[Section] = []
+    means: Means = []
     for _, some in groupby(sorted(lines, key=protocol), key=protocol):
         mine = list(some)
-        rows = [_row(line, mine, measured, tables) for line in mine]
+        rows = [_row(line, mine, measured, tables, means) for line in mine]
         sections.append(_ranked(mine, rows, {key: mine[0].keys[key] for key in shared}))
+    _add_intervals(means)
     return sorted(sections, key=lambda one: (-len(one.rows), one.title))
+
+
+def _add_intervals(means: Means) -> None:
+    """Add the intervals of all means at once; one value has none."""
+    found = mean_intervals([values for _, _, values in means])
+    for (row, name, _), (_, low, high) in zip(means, found, strict=True):
+        if low == low:
+            row |= {f"{name}_lo": low, f"{name}_hi": high}
 
 
 def _lines(groups: Mapping[Key, list[Record]], pooled: Sequence[str]) -> list[_Line]:
@@ -125,6 +137,7 @@ def _row(
     section: Sequence[_Line],
     measured: Mapping[tuple[str, str, str], Mapping[str, float]],
     tables: Sequence[pd.DataFrame],
+    means: Means,
 ) -> Row:
     """Return all columns but the ranks; what was not measured is not in the row."""
     case = line.group[0].case
@@ -132,11 +145,11 @@ def _row(
     row |= {"attack_name": case.attack.name, "control": case.control or case.model.label}
     done = [record for record in line.group if record.status == "done"]
     for name in metric_facts(done):
-        units = per_batch(per_picture(done, name))
-        row |= _figure(name, list(units.values()))
+        _add_mean(row, name, per_picture(done, name), means)
     pictures = per_picture(done, LEAK)
     if pictures:
-        row |= _leak(line, section, pictures)
+        row |= _leak(line, pictures)
+        _compare(row, line, section, pictures, means)
     row |= _cost(done)
     if line.keys["defense"] == UNDEFENDED:
         # a model that was trained under a defense on the update is another model
@@ -161,16 +174,15 @@ def _counts(group: Sequence[Record]) -> Row:
     }
 
 
-def _figure(name: str, values: Sequence[float]) -> Row:
-    """Return mean and interval; one value has none."""
-    if not values:
-        return {}
-    mean, low, high = mean_interval(values)
-    return {name: mean} | ({f"{name}_lo": low, f"{name}_hi": high} if low == low else {})
+def _add_mean(row: Row, name: str, pictures: Pictures, means: Means) -> None:
+    """Add a mean, and its values to those that get an interval."""
+    if values := list(per_batch(pictures).values()):
+        row[name] = sum(values) / len(values)
+        means.append((row, name, values))
 
 
-def _leak(line: _Line, section: Sequence[_Line], pictures: Pictures) -> Row:
-    """Return what stands beside the mean leak: worst pictures, oracle, floor, control, exact."""
+def _leak(line: _Line, pictures: Pictures) -> Row:
+    """Return what stands beside the mean leak: worst pictures, oracle, floor, exact, proved."""
     done = [record for record in line.group if record.status == "done"]
     row: Row = {}
     if len(pictures) >= FEWEST:
@@ -183,15 +195,23 @@ def _leak(line: _Line, section: Sequence[_Line], pictures: Pictures) -> Row:
         row["exact"] = 100 * sum(one >= cap for one in pictures.values()) / len(pictures)
     if (sure := certified(done)) is not None:
         row["proved"] = 100 * sure
+    return row
+
+
+def _compare(
+    row: Row, line: _Line, section: Sequence[_Line], pictures: Pictures, means: Means
+) -> None:
+    """Add the undefended victim's mean on the same pictures, and what is lost against it."""
     control = _control(line, section)
-    if control is not None:
-        theirs = per_picture(control.group, LEAK)
-        common = [key for key in pictures if key in theirs]
-        row["psnr_control"] = _mean({key: theirs[key] for key in common}) if common else None
-        if control is not line and common:
-            lost = per_batch({key: theirs[key] - pictures[key] for key in common})
-            row |= _figure("lost", list(lost.values()))
-    return {key: value for key, value in row.items() if value is not None}
+    if control is None:
+        return
+    theirs = per_picture(control.group, LEAK)
+    common = [key for key in pictures if key in theirs]
+    if common:
+        row["psnr_control"] = _mean({key: theirs[key] for key in common})
+    if control is not line:
+        lost = {key: theirs[key] - pictures[key] for key in common}
+        _add_mean(row, "lost", lost, means)
 
 
 def _control(line: _Line, section: Sequence[_Line]) -> _Line | None:

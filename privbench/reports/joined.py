@@ -42,10 +42,11 @@ def figures(tables: Sequence[pd.DataFrame], row: Mapping[str, Any]) -> dict[str,
     found: dict[str, Any] = {}
     for table in tables:
         keys = [key for key in KEYS if key in table.columns]
-        same = table
-        for key in keys:
-            same = same[same[key].astype(str) == str(row.get(key))]
-        if len(same) == 1:
-            [one] = same.to_dict("records")
-            found |= {str(k): v for k, v in one.items() if k not in KEYS and v == v}
+        lines = [
+            line
+            for line in table.to_dict("records")
+            if all(str(line[key]) == str(row.get(key)) for key in keys)
+        ]
+        if len(lines) == 1:
+            found |= {str(k): v for k, v in lines[0].items() if k not in KEYS and v == v}
     return found

@@ -107,7 +107,7 @@ def _together(
     return ((beyond + (not exact)) / (count + (not exact))).tolist()
 
 
-def _signs(n: int, draws: int) -> Iterator[NDArray[np.float64]]:
+def _signs(n: int, draws: int) -> Iterator[NDArray[np.floating]]:
     """Yield signs of shape (draws, n) in parts: all that there are, or so many drawn ones.
 
     A sum and its negative count alike, so of all signs half are enough.
