@@ -41,6 +41,7 @@ PAGES := attacks defenses metrics datasets evals suites
 docs: .venv/.ready
 	for page in $(PAGES); do $(BIN)/privbench list $$page --format md > docs/reference/$$page.md || exit 1; done
 	$(BIN)/privbench list models --format md > docs/reference/victims.md
+	$(BIN)/privbench claims mjp > docs/paper.md
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

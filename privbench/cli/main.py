@@ -9,6 +9,7 @@ import typer
 from privbench.cli import audit as cli_audit
 from privbench.cli import board as cli_board
 from privbench.cli import epsilon as cli_epsilon
+from privbench.cli import claims as cli_claims
 from privbench.cli import records as cli_records
 from privbench.cli import report as cli_report
 from privbench.cli import submission as cli_submission
@@ -235,6 +236,7 @@ def show(
 
 
 cli_board.register(app)
+cli_claims.register(app)
 cli_records.register(app)
 cli_report.register(app)
 cli_submission.register(app)

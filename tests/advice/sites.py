@@ -14,7 +14,7 @@ ADVICE = re.compile(
     r"|\b(?:attack|dataset|defense|eval|model|threat|train)\.[a-z]\w+"
 )
 """A command, an option, a model of timm's, a page or a setting."""
-PRINTERS = ("reference.py",)
+PRINTERS = ("claims.py", "reference.py")
 """They write pages, whose commands tests of the pages run."""
 FEWEST = 3
 """Words of an advice; less is a name, or a part of a command that is put together."""
