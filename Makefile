@@ -51,3 +51,17 @@ docs: .venv/.ready
 
 .PHONY: demo test test-slow test-browser bench check docs
 .PHONY: demo test test-slow test-ray bench check docs
+# Two clients of Flower's simulation and an audit of each, in an environment of its own: Flower wants
+# older versions of what draws the command line.
+FLOWER := examples/flower_vit/.venv
+example-flower: $(FLOWER)/.ready
+	mkdir -p results/flower
+	examples/flower_vit/run.sh
+
+$(FLOWER)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(FLOWER)
+	grep -vE '^(packaging|rich|typer)==' constraints.txt > $(FLOWER)/constraints.txt
+	$(FLOWER)/bin/pip install --progress-bar on -c $(FLOWER)/constraints.txt -e '.[flower]'
+	touch $@
+
+.PHONY: demo test test-slow bench check docs example-flower

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from privbench.auditing.naming import Named
 from privbench.auditing.notes import notes
 from privbench.auditing.opening import fill, open_model
 from privbench.auditing.proof import Proof
+from privbench.auditing.rate import read_rate
+from privbench.auditing.told import noisy, protocol
 from privbench.auditing.truth import Score, score
 from privbench.auditing.update import Client, Difference, Optimizer, difference, gradient
 from privbench.auditing.verdict import Evidence, Kind, advice, judge
@@ -23,7 +25,7 @@ from privbench.errors import BadSetting
 from privbench.observation import Observation
 from privbench.running.environment import device as pick_device
 from privbench.seeds import generator
-from privbench.threat import Images, Protocol, Update
+from privbench.threat import Images, Update
 from privbench.vit import ViT
 
 
@@ -65,6 +67,7 @@ def audit(
     steps: int = 1,
     batch_size: int = 1,
     optimizer: Optimizer = "sgd",
+    noise: float = 0.0,
     truth: str | Path | None = None,
     attack: str = "auto",
     tier: str | None = None,
@@ -80,7 +83,7 @@ def audit(
     BadSetting, UnknownName or UnsupportedModel.
     """
     start = time.perf_counter()
-    client = Client(lr, steps, batch_size, optimizer)
+    client = Client(lr, steps, batch_size, optimizer, noise)
     client.check()
     if (after is None) == (gradient is None):
         raise BadSetting("An audit reads either the weights after, or a gradient. Add `--after`.")
@@ -91,12 +94,15 @@ def audit(
     named = naming.part(other, first.raw, chosen, shown, zero=after is None)
     update = _update(chosen.vit, first.named, named, client, is_gradient=after is None)
     said = notes(chosen, first.named, named, update, client)
+    if after is not None and (found := _rate(chosen.vit, update, client)) is not None:
+        client = replace(client, rate=found)
+        update = _update(chosen.vit, first.named, named, client, is_gradient=False)
     where = chosen.vit.mean.device
     seen = Observation(
-        public,
+        noisy(public, update.noise),
         Update({k: t.to(where) for k, t in update.tensors.items()}, update.withheld),
         (batch_size, 3, chosen.vit.side, chosen.vit.side),
-        protocol=Protocol(local_steps=steps, local_rate=lr or Protocol.local_rate),
+        protocol=protocol(client, update, weights=after is not None),
     )
     proof = Proof(seen, update, generator("proof", seed))
     answer, proved = attacked(seen, proof, attack, tier, seed)
@@ -104,7 +110,7 @@ def audit(
     labels = answer.labels
     near, far = (
         (float("inf"), float("inf"))
-        if labels is None or steps > 1
+        if labels is None
         else (proof.distance(answer.images, labels), proof.distance(flat, labels))
     )
     marks = None if truth is None else score(Path(truth), chosen.vit, answer)
@@ -134,6 +140,14 @@ def audit(
         labels=() if labels is None else tuple(labels.tolist()),
         score=marks,
     )
+
+
+def _rate(vit: ViT, update: Difference, client: Client) -> float | None:
+    """Return an unknown rate where the head tells it."""
+    if client.rate is not None or client.steps > 1 or client.optimizer != "sgd":
+        return None
+    read = read_rate(vit, update, client.batch_size)
+    return read.factor if read and read.fits else None
 
 
 def _update(

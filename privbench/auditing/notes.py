@@ -31,10 +31,15 @@ def notes(
         said.append(
             f"The files are in {update.precision}: rounding covers what is below its last digit."
         )
+    if client.noise:
+        said.append(
+            f"Noise of {client.noise:.3g} was added, so what attacks leave unexplained of the "
+            "update is measured in it."
+        )
     if client.optimizer == "adamw":
         said.append(
-            "A step of AdamW is nearly the gradient's sign, and attacks here read gradients: what "
-            "they do not find here may still be there."
+            "A first step of AdamW is nearly the gradient's sign; it is undone where its size "
+            "shows, and several steps are simulated. What attacks do not find may still be there."
         )
         return tuple(said)
     rate = read_rate(vit, update, client.batch_size) if client.steps == 1 else None

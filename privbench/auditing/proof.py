@@ -9,6 +9,7 @@ from privbench.auditing.settling import on_grid
 from privbench.auditing.update import Difference
 from privbench.observation import Observation
 from privbench.pixels import neighbor
+from privbench.running.client import local_update
 from privbench.threat import Images
 
 ARITHMETIC = 2e-5
@@ -35,9 +36,9 @@ class Proof:
             self.noise[name] = (size**2 + extra**2).sqrt() if rounding is not None else size
 
     def distance(self, images: Images, labels: Int[Tensor, " b"]) -> float:
-        """Squared difference of a picture's gradient and the update, relative to the update."""
+        """Squared difference of a picture's step and the update, relative to the update."""
         errors, size = 0.0, 0.0
-        for name, found in self._gradient(images, labels).items():
+        for name, found in self._step(images, labels).items():
             errors += float((found - self.shared[name]).square().sum())
             size += float(self.shared[name].square().sum())
         return errors / size
@@ -56,18 +57,25 @@ class Proof:
         return True
 
     def _errors(self, images: Images, labels: Tensor) -> dict[str, float]:
-        found = self._gradient(images, labels)
+        found = self._step(images, labels)
         return {
             name: float(((one - self.shared[name]) / self.noise[name]).square().sum())
             for name, one in found.items()
         }
 
-    def _gradient(self, images: Images, labels: Tensor) -> Mapping[str, Tensor]:
-        """Gradient at the scale that fits best: the rate may be unknown, and is no evidence."""
-        found = self.seen.model.gradient(
-            images, labels, of=tuple(self.shared), differentiable=False
-        )
-        found = {name: one.double() for name, one in found.items()}
+    def _step(self, images: Images, labels: Int[Tensor, " b"]) -> Mapping[str, Tensor]:
+        """Return what the client would send, at the scale that fits best.
+
+        The rate may be unknown, and is no evidence.
+        """
+        found = {name: one.double() for name, one in self._sent(images, labels).items()}
         dot = sum(float((one * self.shared[name]).sum()) for name, one in found.items())
         size = sum(float(one.square().sum()) for one in found.values())
         return {name: one * (dot / size if size else 0.0) for name, one in found.items()}
+
+    def _sent(self, images: Images, labels: Int[Tensor, " b"]) -> Mapping[str, Tensor]:
+        model, protocol = self.seen.model, self.seen.protocol
+        if protocol.local_steps == 1 and protocol.optimizer == "sgd":
+            return model.gradient(images, labels, of=tuple(self.shared), differentiable=False)
+        found = local_update(model, images, labels, None, protocol, self.rng)
+        return {name: found[name] for name in self.shared}

@@ -1,24 +1,23 @@
 """Writes an audit: audit.json, candidates as PNG, and a page that needs nothing else."""
 
 import base64
-import html
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from privbench.auditing.audit import Audit
 from privbench.auditing.members import Row
 from privbench.records.files import write
 from privbench.records.picture import draw
 
-STYLE = (
-    "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
-    "td,th{text-align:left;padding:.2em .8em .2em 0;vertical-align:top}"
-    "img{image-rendering:pixelated;min-width:128px;margin-right:1em}"
-)
+PAGE = "page.html"
+"""Template of the page, beside this file."""
 
 
 def save(found: Audit, folder: Path, title: str) -> dict[str, Path]:
@@ -57,29 +56,23 @@ def facts(found: Audit, title: str) -> dict[str, Any]:
 
 def page(found: Audit, title: str, drawn: Mapping[str, bytes]) -> str:
     """Return an HTML page with the pictures inside; every text is escaped."""
-    say = html.escape
-    lines = "".join(
-        f"<tr><td>{say(row.name)}</td><td>{say(row.needs)}</td><td>{say(row.had)}</td>"
-        f"<td>{say(distance(row))}</td></tr>"
-        for row in found.attacks
+    return _template().render(
+        found=found,
+        title=title,
+        pictures={name: base64.b64encode(png).decode() for name, png in drawn.items()},
     )
-    images = "".join(
-        f'<figure><img alt="{say(name)}" src="data:image/png;base64,'
-        f'{base64.b64encode(png).decode()}"><figcaption>{say(name)}</figcaption></figure>'
-        for name, png in drawn.items()
+
+
+@cache
+def _template() -> Template:
+    pages = Environment(
+        loader=PackageLoader("privbench", "auditing"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
-    items = {"Notes": found.notes, "What would help": found.advice}
-    lists = "".join(
-        f"<h2>{say(heading)}</h2><ul>{''.join(f'<li>{say(one)}</li>' for one in texts)}</ul>"
-        for heading, texts in items.items()
-        if texts
-    )
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{say(title)}</title>'
-        f"<style>{STYLE}</style><h1>{say(title)}</h1><p><strong>{say(found.sentence)}</strong></p>"
-        "<h2>Attacks</h2><table><tr><th>attack</th><th>needs</th><th>had it</th>"
-        f"<th>distance</th></tr>{lines}</table><h2>Candidates</h2>{images}{lists}</html>"
-    )
+    pages.filters["distance"] = distance
+    return pages.get_template(PAGE)
 
 
 def distance(row: Row) -> str:

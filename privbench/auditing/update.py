@@ -12,6 +12,7 @@ from privbench.vit import ViT
 from privbench.wire import ulp
 
 Optimizer = Literal["sgd", "adamw"]
+Precision = Literal["float32", "bfloat16", "float16"]
 APART = 0.5
 """Share of the weights' norm that no single step moves; set by reason."""
 REACH = 2.0
@@ -20,7 +21,7 @@ SLACK = 2.0
 """Over that bound: weight decay, or noise on the update."""
 LARGEST = 10.0
 """Of AdamW's steps in units of its rate, with usual settings."""
-NARROW = (torch.bfloat16, torch.float16)
+NARROW: Mapping[Precision, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Client:
     steps: int = 1
     batch_size: int = 1
     optimizer: Optimizer = "sgd"
+    noise: float = 0.0
+    """Standard deviation of what was added to each weight, or to each entry of a gradient."""
 
     def check(self) -> None:
         """Raise BadSetting for what no client can have."""
@@ -47,6 +50,11 @@ class Client:
                 f"{self.steps} steps cannot be simulated without their learning rate. Add it, such "
                 "as `--lr 0.01`."
             )
+        if not 0 <= self.noise < float("inf"):
+            raise BadSetting(
+                f"--noise is the standard deviation of what the client added, not {self.noise:g}. "
+                "Leave it out where nothing was added."
+            )
         if self.optimizer not in ("sgd", "adamw"):
             raise BadSetting(f"--optimizer is sgd or adamw, not '{self.optimizer}'.")
 
@@ -59,10 +67,14 @@ class Difference:
     withheld: frozenset[str]
     """Trained parameters that did not move, or were not there."""
     rounding: dict[str, Tensor]
-    """Standard deviation of what rounding the new weights did to each entry; empty for a
-    gradient."""
-    precision: str
-    """Of the coarsest of the files: float32, bfloat16 or float16."""
+    """Standard deviation of what rounding the new weights did to each entry, and known noise; empty
+    for a gradient without."""
+    noise: float
+    """Standard deviation of the known noise alone."""
+    precision: Precision
+    """Of the coarsest of the files."""
+    sent: Precision
+    """Of what the client sent."""
 
     def head_only(self, vit: ViT) -> bool:
         """Whether nothing but the last layer moved."""
@@ -89,18 +101,28 @@ def difference(
             "The weights before and after are equal, so nothing was shared. Name the weights that "
             "the client sent as --after."
         )
-    _require_near(before, moved)
     rate = client.rate or 1.0
     found = {name: (tensor / rate).float() for name, tensor in moved.items() if tensor.any()}
-    _require_sign(found, client, "--before and --after are exchanged. Swap them")
-    if client.rate is not None:
-        _require_reach(moved, client)
+    if not client.noise:
+        _require_near(before, moved)
+        _require_sign(found, client, "--before and --after are exchanged. Swap them")
+        if client.rate is not None:
+            _require_reach(moved, client)
+    spread = {name: _spread(after[name], client) / rate for name in found}
     return Difference(
         found,
         frozenset(names) - frozenset(found),
-        {name: (ulp(after[name], after[name].dtype) / rate / 12**0.5).float() for name in found},
+        {name: one.float() for name, one in spread.items()},
+        client.noise / rate,
         _precision(before, after),
+        _precision(after),
     )
+
+
+def _spread(after: Tensor, client: Client) -> Tensor:
+    """Return the standard deviation of what rounding, at every step, and noise did to weights."""
+    rounding = ulp(after, after.dtype).square() / 12
+    return (client.steps * rounding + client.noise**2).sqrt()
 
 
 def gradient(vit: ViT, found: Mapping[str, Tensor], client: Client) -> Difference:
@@ -109,15 +131,17 @@ def gradient(vit: ViT, found: Mapping[str, Tensor], client: Client) -> Differenc
     tensors = {name: found[name].float() for name in vit.trained() if found[name].any()}
     if not tensors:
         raise BadUpdate("The gradient is zero everywhere, so nothing was shared. Name another.")
-    _require_sign(tensors, client, "This is minus the gradient. Multiply it by -1")
+    if not client.noise:
+        _require_sign(tensors, client, "This is minus the gradient. Multiply it by -1")
     withheld = frozenset(vit.trained()) - frozenset(tensors)
-    return Difference(tensors, withheld, {}, _precision(found))
+    spread = {k: torch.full_like(t, client.noise) for k, t in tensors.items() if client.noise}
+    kind = _precision(found)
+    return Difference(tensors, withheld, spread, client.noise, kind, kind)
 
 
-def _precision(*files: Mapping[str, Tensor]) -> str:
+def _precision(*files: Mapping[str, Tensor]) -> Precision:
     types = {one.dtype for file in files for one in file.values()}
-    narrow = [str(kind).removeprefix("torch.") for kind in NARROW if kind in types]
-    return narrow[0] if narrow else "float32"
+    return next((name for name, kind in NARROW.items() if kind in types), "float32")
 
 
 def _require_finite(found: Mapping[str, Tensor], whose: str) -> None:
@@ -135,8 +159,8 @@ def _require_near(before: Mapping[str, Tensor], moved: Mapping[str, Tensor]) -> 
     if far > APART * size:
         raise BadUpdate(
             f"The weights before and after differ by {100 * far / size:.0f} % of their norm: too "
-            "much for a step, so they are of two trainings. Name the weights that this client "
-            "began with as --before."
+            "much for a step, so they are of two trainings, or noise was added. Name the weights "
+            "that this client began with as --before, or the noise's deviation with --noise."
         )
 
 

@@ -36,6 +36,10 @@ def audit(
     optimizer: Annotated[
         Literal["sgd", "adamw"], typer.Option(help="That the client stepped with.")
     ] = "sgd",
+    noise: Annotated[
+        float,
+        typer.Option(help="Deviation of what the client added to each weight.", metavar="SIGMA"),
+    ] = 0.0,
     truth: Annotated[
         Path | None, typer.Option(help="Folder with the client's pictures.", metavar="PATH")
     ] = None,
@@ -75,6 +79,7 @@ def audit(
             steps=steps,
             batch_size=batch_size,
             optimizer=optimizer,
+            noise=noise,
             truth=truth,
             attack=attack,
             tier=tier,

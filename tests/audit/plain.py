@@ -25,15 +25,23 @@ def picture() -> Tensor:
     return torch.from_numpy(pixels).float() / 255
 
 
-def step(net: nn.Module, chosen: str = "", rate: float = RATE) -> dict[str, Tensor]:
-    """Train the parameters whose name holds a word for one step; return the weights after."""
+def step(
+    net: nn.Module,
+    chosen: str = "",
+    rate: float = RATE,
+    count: int = 1,
+    kind: Any = torch.optim.SGD,
+) -> dict[str, Tensor]:
+    """Train the parameters whose name holds a word for some steps; return the weights after."""
     net = copy.deepcopy(net)
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(chosen in name)
-    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=rate)
-    loss = nn.functional.cross_entropy(net((picture() - 0.5) / 0.5), torch.tensor([3]))
-    loss.backward()
-    optimizer.step()
+    optimizer = kind([p for p in net.parameters() if p.requires_grad], lr=rate)
+    for _ in range(count):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(net((picture() - 0.5) / 0.5), torch.tensor([3]))
+        loss.backward()
+        optimizer.step()
     return dict(net.state_dict())
 
 

@@ -7,6 +7,7 @@ from PIL import Image
 import privbench
 from privbench.auditing.audit import audit
 from privbench.auditing.report import page
+from privbench.errors import BadUpdate
 from tests.audit import plain
 
 NAME = f"timm:{plain.MODEL}"
@@ -118,3 +119,39 @@ def test_the_page_escapes_what_a_title_holds(client):
     assert "<script" not in text
     assert "<b>" not in text
     assert "&lt;script&gt;" in text
+
+
+def noisy(client, sigma):
+    rng = torch.Generator().manual_seed(0)
+    return {k: t + sigma * torch.randn(t.shape, generator=rng) for k, t in client[2].items()}
+
+
+def test_known_noise_is_no_other_training(client):
+    net = client[0]
+    with pytest.raises(BadUpdate, match="--noise"):
+        audit(net, after=noisy(client, 1.0), lr=plain.RATE)
+    found = audit(net, after=noisy(client, 1.0), lr=plain.RATE, noise=1.0, tier="smoke")
+    assert found.kind == "open"
+    assert any("Noise of 1 was added" in note for note in found.notes)
+
+
+def test_several_steps_on_one_picture_are_proved_exact(client):
+    net = client[0]
+    found = audit(net, after=plain.step(net, count=3), lr=plain.RATE, steps=3, tier="smoke")
+    assert found.kind == "exact"
+    assert torch.equal((found.images * 255).round(), (plain.picture() * 255).round())
+
+
+def test_the_wrong_number_of_steps_proves_nothing(client):
+    net = client[0]
+    found = audit(net, after=plain.step(net, count=3), lr=plain.RATE, steps=2, tier="smoke")
+    assert found.kind != "exact"
+
+
+def test_a_step_of_adamw_is_simulated(client):
+    net = client[0]
+    after = plain.step(net, rate=1e-3, kind=torch.optim.AdamW)
+    found = audit(net, after=after, lr=1e-3, optimizer="adamw", tier="smoke")
+    assert any("first step of AdamW" in note for note in found.notes)
+    assert found.flat < 1.9
+    assert found.distance <= found.flat
