@@ -11,6 +11,8 @@ from privbench.observation import Observation
 from privbench.roles import NAMES
 from privbench.threat import Reconstruction
 
+LISTED = 2
+"""Tensors that a refusal names; an attack may read a whole block's."""
 DISTANCE = "distance_"
 """What an ensemble's report calls its members' distances, up to the name."""
 
@@ -43,7 +45,7 @@ def _row(name: str, seen: Observation, answer: Reconstruction, *, alone: bool) -
         check(make(Attack, name, {}), name, seen.knows, seen.update.tensors, seen.model.vit)
         had = "yes"
     except (NotGranted, UnsupportedModel) as error:
-        had = str(error).partition(". ")[0]
+        had = _short(str(error).partition(". ")[0], f"Attack '{name}' ")
     found = [
         value
         for key, value in answer.report.items()
@@ -52,3 +54,14 @@ def _row(name: str, seen: Observation, answer: Reconstruction, *, alone: bool) -
     distance = answer.objective if alone else min(found, default=None)
     chosen = alone or answer.choice.partition("/")[0] == name
     return Row(name, "; ".join(wants) or "any gradient", had, distance, chosen)
+
+
+def _short(refusal: str, subject: str) -> str:
+    """Leave out whose refusal it is, and of a long list all but the first."""
+    text = refusal.removeprefix(subject)
+    names = text.split(", ")
+    listed = [one for one in names if not one.startswith("which")]
+    if len(listed) <= LISTED:
+        return text
+    rest = [one for one in names if one.startswith("which")]
+    return ", ".join([*listed[:LISTED], f"and {len(listed) - LISTED} more", *rest])
