@@ -49,8 +49,6 @@ docs: .venv/.ready
 	$(BIN)/pip install --progress-bar on -c constraints.txt -e . --group dev
 	touch $@
 
-.PHONY: demo test test-slow test-browser bench check docs
-.PHONY: demo test test-slow test-ray bench check docs
 # Two clients of Flower's simulation and an audit of each, in an environment of its own: Flower wants
 # older versions of what draws the command line.
 FLOWER := examples/flower_vit/.venv
@@ -64,4 +62,4 @@ $(FLOWER)/.ready: pyproject.toml constraints.txt
 	$(FLOWER)/bin/pip install --progress-bar on -c $(FLOWER)/constraints.txt -e '.[flower]'
 	touch $@
 
-.PHONY: demo test test-slow bench check docs example-flower
+.PHONY: demo test test-slow test-browser test-ray bench check docs example-flower

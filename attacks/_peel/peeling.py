@@ -23,9 +23,8 @@ from privbench.vit import ViT
 
 CLEAR = 10.0
 """Factor between the two directions that fit a found token best, below which neither is taken."""
-ODD, SHARES = 30.0, (0.01, 0.1)
-"""Chi square from which a token may be one whose size the norm keeps; what the norm may take off
-its square, to begin with."""
+ODD = 30.0
+"""Chi square from which a token may be one whose size the norm keeps."""
 HELD = 12
 """Steps of the last approach for which a token's curvature is held."""
 EDGE = 2.0
@@ -118,21 +117,18 @@ class Peeling:
         Of a token that is next to nothing the norm keeps its size, by what keeps it from dividing
         by zero; the class token of an untrained model is one.
         """
-        eps = self.block.norm2.eps
-        near = self._polish(unit, steps)
+        near = standard(self._polish(unit, steps), self.block.norm2.eps)
         doubt = self.surprise(near)
         odd = (doubt > ODD).nonzero().flatten()
-        for share in SHARES if len(odd) else ():
-            # from a smaller one, as the norm hardly tells a larger one from one without end
-            start = standard(near[odd]) * (eps / share) ** 0.5
-            again = self._polish(start, steps, held=1)  # on the way its size changes the curvature
-            then = self.surprise(again)
-            better = then < doubt[odd]
-            near[odd[better]], doubt[odd[better]] = again[better], then[better]
+        if len(odd):
+            again = self._polish(near[odd], steps, sized=True)
+            again = again - again.mean(1, keepdim=True)
+            better = (self.surprise(again) < doubt[odd]) & (again.square().mean(1) < 1)
+            near[odd[better]] = again[better]
         return near
 
     def _polish(
-        self, stream: Float[Tensor, "r d"], steps: int, held: int = HELD
+        self, stream: Float[Tensor, "r d"], steps: int, sized: bool = False
     ) -> Float[Tensor, "r d"]:
         n, d = stream.shape
         free = torch.eye(d).to(stream)
@@ -142,14 +138,13 @@ class Peeling:
 
         def model(at: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
             # so near a root the curvature hardly changes, and it costs far more than the slope
-            old = age[rows] % held == 0
+            old = age[rows] % HELD == 0
             if old.any():
-                bend[rows[old]] = self.whole.model(at[old], free, noise)[1]
+                bend[rows[old]] = self.whole.model(at[old], free, noise, sized)[1]
             age[rows] += 1
-            return self.whole.pull(at, noise), bend[rows]
+            return self.whole.pull(at, noise, sized), bend[rows]
 
-        solved = solve(lambda at, _: self.whole.cost(at, noise), model, stream, steps, 1e-3)
-        return standard(solved.at, self.block.norm2.eps)
+        return solve(lambda at, _: self.whole.cost(at, noise, sized), model, stream, steps, 1e-3).at
 
     def take(self, unit: Float[Tensor, " d"]) -> bool:
         """Take a found token out of the update; whether that could be done."""

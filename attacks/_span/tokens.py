@@ -125,8 +125,22 @@ class TokenEquations:
         """What a unit of each coordinate adds to the token."""
         return self.unit @ self.block.proj.weight.T
 
-    def _inner(self, stream: Float[Tensor, "r d"]) -> tuple[Tensor, Tensor]:
-        z = self.block.norm2(stream)
+    def _unit(
+        self, stream: Float[Tensor, "r d"], sized: bool
+    ) -> tuple[Float[Tensor, "r d"], Float[Tensor, "r 1"]]:
+        """Return tokens as the norm leaves them before its gain, and what it divided by.
+
+        Sized ones keep the size that they are given, which the norm made already.
+        """
+        centered = stream - stream.mean(1, keepdim=True)
+        if sized:
+            return centered, torch.ones_like(centered[:, :1])
+        spread = (centered.square().mean(1, keepdim=True) + self.block.norm2.eps).sqrt()
+        return centered / spread, spread
+
+    def _inner(self, stream: Float[Tensor, "r d"], sized: bool = False) -> tuple[Tensor, Tensor]:
+        norm = self.block.norm2
+        z = self._unit(stream, sized)[0] * norm.weight + norm.bias
         return z, gelu(self.block.fc1(z))
 
     def variances(
@@ -141,26 +155,27 @@ class TokenEquations:
         first, second = (float(one.median()) for one in self.variances(stream))
         return first, second
 
-    def cost(self, stream: Float[Tensor, "r d"], noise: tuple[float, float]) -> Float[Tensor, " r"]:
+    def cost(
+        self, stream: Float[Tensor, "r d"], noise: tuple[float, float], sized: bool = False
+    ) -> Float[Tensor, " r"]:
         """Chi square over its degrees of freedom: about 1 for the right token."""
-        z, hidden = self._inner(stream)
+        z, hidden = self._inner(stream, sized)
         first = self.hull1.residual(z).square().sum(1) / noise[0]
         second = self.hull2.residual(hidden).square().sum(1) / noise[1]
         return (first + second) / self.equations
 
     def pull(
-        self, stream: Float[Tensor, "r d"], noise: tuple[float, float]
+        self, stream: Float[Tensor, "r d"], noise: tuple[float, float], sized: bool = False
     ) -> Float[Tensor, "r d"]:
         """Half gradient of the cost in the tokens; next to the whole model it costs nothing."""
         norm = self.block.norm2
-        spread = (stream.var(1, unbiased=False, keepdim=True) + norm.eps).sqrt()
-        unit = (stream - stream.mean(1, keepdim=True)) / spread
+        unit, spread = self._unit(stream, sized)
         z = unit * norm.weight + norm.bias
         inner = self.block.fc1(z)
         second = self.hull2.residual(gelu(inner))[:, :-1] / noise[1]
         first = self.hull1.residual(z)[:, :-1] / noise[0]
         back = (first + (second * slope(inner)) @ self.block.fc1.weight) * norm.weight
-        along = (back * unit).mean(1, keepdim=True)
+        along = (back * unit).mean(1, keepdim=True) * (not sized)
         return (back - back.mean(1, keepdim=True) - along * unit) / (spread * self.equations)
 
     def model(
@@ -168,10 +183,11 @@ class TokenEquations:
         stream: Float[Tensor, "r d"],
         directions: Float[Tensor, "q d"],
         noise: tuple[float, float],
+        sized: bool = False,
     ) -> tuple[Float[Tensor, "r q"], Float[Tensor, "r q q"]]:
         """Half gradient and Gauss-Newton matrix of the cost, for moves along the directions."""
         size = max(1, CHUNK[stream.device.type] // (len(directions) * 2 * self.hull2.rows.shape[1]))
-        parts = [self._model(part, directions, noise) for part in stream.split(size)]
+        parts = [self._model(part, directions, noise, sized) for part in stream.split(size)]
         return torch.cat([g for g, _ in parts]), torch.cat([h for _, h in parts])
 
     def _model(
@@ -179,15 +195,12 @@ class TokenEquations:
         stream: Float[Tensor, "r d"],
         directions: Float[Tensor, "q d"],
         noise: tuple[float, float],
+        sized: bool,
     ) -> tuple[Float[Tensor, "r q"], Float[Tensor, "r q q"]]:
-        norm = self.block.norm2
-        gain, shift = norm.weight, norm.bias
-        width = stream.shape[1]
-        centered = stream - stream.mean(1, keepdim=True)
-        spread = (centered.square().mean(1, keepdim=True) + norm.eps).sqrt()
-        unit = centered / spread  # r d
+        gain, shift = self.block.norm2.weight, self.block.norm2.bias
+        unit, spread = self._unit(stream, sized)  # r d
         moves = directions - directions.mean(1, keepdim=True)  # q d
-        along = unit @ moves.T / width  # r q
+        along = unit @ moves.T / stream.shape[1] * (not sized)  # r q
         z_moves = (moves - along[..., None] * unit[:, None]) / spread[..., None] * gain
         z = unit * gain + shift
         inner = self.block.fc1(z)
