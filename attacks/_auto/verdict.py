@@ -100,15 +100,10 @@ class Verdict:
         clients = split(images, known, draw, self.seen.protocol.clients)
         slopes = [self._slopes(*client) for client in clients]
         plain = self._mean([self._stepped(one) for one in slopes])
-        first, second = (
-            self._mean(
-                [
-                    self._shared(*client, one, seed + number)
-                    for number, (client, one) in enumerate(zip(clients, slopes, strict=True))
-                ]
-            )
-            for seed in self.seeds
-        )
+        one, other = self.seeds
+        first, drawn = self._sent(clients, slopes, one)
+        # nothing was drawn: another seed gives the same, at the price of another step
+        second = self._sent(clients, slopes, other)[0] if drawn else first
         steady = all(torch.equal(first[name], second[name]) for name in first)
         apart = self._apart(first if steady else plain, self.shared)
         floor = 0.0 if steady else self._apart(first, plain)
@@ -151,9 +146,21 @@ class Verdict:
                 + (JITTER * sizes[n] + GROUND * largest) * torch.randn(t.shape, generator=rng).to(t)
                 for n, t in one.items()
             }
-            moved.append(self._shared(*client, near, self.seeds[0] + number))
+            seed = Generator().manual_seed(self.seeds[0] + number)
+            moved.append(self._shared(*client, near, seed))
         least = STEPS if self.seen.protocol.simulated else 0.0
         return min(MOST, max(least, self._apart(self._mean(moved), whole)))
+
+    def _sent(
+        self, clients: Sequence[Client], slopes: Sequence[Gradient], seed: int
+    ) -> tuple[Gradient, bool]:
+        """Return what clients share together, and whether anything was drawn for it."""
+        rngs = [Generator().manual_seed(seed + number) for number in range(len(clients))]
+        before = [rng.get_state() for rng in rngs]
+        rows = zip(clients, slopes, rngs, strict=True)
+        found = self._mean([self._shared(*client, one, rng) for client, one, rng in rows])
+        pairs = zip(rngs, before, strict=True)
+        return found, any(not torch.equal(rng.get_state(), state) for rng, state in pairs)
 
     def _mean(self, clients: Sequence[Gradient]) -> Gradient:
         """Return what all clients share together."""
@@ -185,13 +192,13 @@ class Verdict:
         known: Tensor,
         draw: Randomness | None,
         plain: Gradient,
-        seed: int,
+        rng: Generator,
     ) -> Gradient:
-        """Return what a client that holds the pictures would share, with randomness of a seed.
+        """Return what a client that holds the pictures would share.
 
         Several local steps are simulated without what the defense does to each step's gradient.
         """
-        model, rng = self.seen.model, Generator().manual_seed(seed)
+        model = self.seen.model
         changed = model.defense.per_example or model.defense.changes("finish")
         if changed and self.seen.protocol.local_steps == 1:
             found = ClientStep(model.vit, model.defense).run(images, known, draw, rng).gradient
