@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 from typing import ClassVar
 
 import numpy as np
@@ -121,7 +122,7 @@ NAMED: dict[str, Operation] = {
     "brightness": _enhanced(ImageEnhance.Brightness),
     "sharpness": _enhanced(ImageEnhance.Sharpness),
     "posterize": lambda picture, level, _: ImageOps.posterize(picture, round(8 - 4 * level)),
-    "solarize": lambda picture, level, _: ImageOps.solarize(picture, 256 * (1 - level)),
+    "solarize": lambda picture, level, _: ImageOps.solarize(picture, ceil(256 * (1 - level))),
     "autocontrast": lambda picture, *_: ImageOps.autocontrast(picture),
     "equalize": lambda picture, *_: ImageOps.equalize(picture),
     "invert": lambda picture, *_: ImageOps.invert(picture),

@@ -1,5 +1,7 @@
 """Defenses on pictures and labels: what the network sees, and what it is trained on."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -24,11 +26,11 @@ from tests.conftest import CPU, psnr, quiet
 SMALL = {"depth": 1, "embed_dim": 16, "num_heads": 2, "patch_size": 8}
 
 
-def subject(name, model="vit_vanilla", small=SMALL, weights="init", **settings):
+def subject(name, model="vit_vanilla", small=SMALL, weights="init", **settings) -> Any:
     return load(model, small, (make(Defense, name, settings),), weights, CPU)
 
 
-def updates(victim, pictures, batch=4, seed=0):
+def updates(victim, pictures, batch=4, seed=0) -> Any:
     images, labels = pictures(batch)
     return share(victim, images, labels, ThreatModel(batch_size=batch), (seed,))
 
@@ -36,6 +38,10 @@ def updates(victim, pictures, batch=4, seed=0):
 def far(one, two):
     whole = torch.cat([tensor.flatten() for tensor in two.values()]).norm()
     return max(float((one[name] - tensor).norm() / whole) for name, tensor in two.items())
+
+
+def drawn(name, batch, **settings) -> Any:
+    return make(Defense, name, settings).draw(subject("none").model.vit, batch, generator("d"))
 
 
 MIXING = [
@@ -74,15 +80,13 @@ def test_a_client_trains_on_mixtures_of_pictures_and_labels(name, settings, pict
 
 
 def test_shares_are_drawn_from_the_papers_distributions():
-    vit = subject("mixup").model.vit
-    pairs = make(Defense, "mixup", {"per": "image", "alpha": 0.4}).draw(vit, 4000, generator("m"))
+    pairs = drawn("mixup", 4000, per="image", alpha=0.4)
     first = pairs.tensors()[1][:, 0]
     assert float(first.mean()) == pytest.approx(0.5, abs=0.03)
     assert float(first.var()) == pytest.approx(1 / (4 * (2 * 0.4 + 1)), rel=0.05)
-    one = make(Defense, "mixup", {}).draw(vit, 6, generator("m")).tensors()[1]
+    one = drawn("mixup", 6).tensors()[1]
     assert len(one[:, 0].unique()) == 1
-    many = make(Defense, "instahide", {}).draw(vit, 600, generator("i"))
-    parts, shares, signs = many.tensors()
+    parts, shares, signs = drawn("instahide", 600).tensors()
     assert float(shares.max()) <= 0.65
     # Dirichlet(3, 1, 1, 1) has means 1/2 and 1/6; what is cut off above 0.65 lowers the first
     free = torch.distributions.Dirichlet(torch.tensor([3.0, 1, 1, 1])).sample(torch.Size([20000]))
@@ -106,7 +110,7 @@ def test_instahide_takes_what_a_small_batch_has(pictures):
 
 
 def test_mixtures_stay_with_what_they_are_made_of():
-    draw = make(Defense, "instahide", {"k": 2}).draw(subject("none").model.vit, 4, generator("r"))
+    draw = drawn("instahide", 4, k=2)
     back = draw.rows([3, 2, 1, 0])
     assert torch.equal(3 - back.tensors()[0].flip(0), draw.tensors()[0])
     assert torch.equal(back.tensors()[2].flip(0), draw.tensors()[2])

@@ -1,5 +1,7 @@
 """Defenses that decide what is trained: which gradients leave, and that they are the right ones."""
 
+from typing import Any
+
 import pytest
 import safetensors.torch
 import torch
@@ -24,12 +26,12 @@ STEM = {ViT.POSITIONS, "backbone.cls_token", ViT.PROJECTION, "backbone.patch_emb
 SELECTING = ("head_only", "bitfit", "withhold_first", "lora", "adapter")
 
 
-def subject(*names, model="vit_vanilla", weights="init", **settings):
+def subject(*names, model="vit_vanilla", weights="init", **settings) -> Any:
     parts = [make(Defense, name, settings if name == names[-1] else {}) for name in names]
     return load(model, SMALL, tuple(parts), weights, CPU)
 
 
-def updates(victim, pictures, batch=2, seed=0):
+def updates(victim, pictures, batch=2, seed=0) -> Any:
     images, labels = pictures(batch)
     return share(victim, images, labels, ThreatModel(batch_size=batch), (seed,))
 
