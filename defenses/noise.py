@@ -1,8 +1,10 @@
 """Noise on the shared update (Zhu et al., NeurIPS 2019, section 5.1)."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from torch import Generator, Tensor
 
@@ -42,3 +44,12 @@ class Noise(Defense):
         one, other = torch.rand((2, *tensor.shape), generator=rng, dtype=torch.float64)
         # the difference of two exponential variables
         return ((torch.log1p(-one) - torch.log1p(-other)) / 2**0.5).to(tensor)
+
+    def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "..."]]:
+        """Return sigma, or what of a noisy tensor's size is due to it."""
+        share = self.sigma / (1 + self.sigma**2) ** 0.5
+        found = {}
+        for name, tensor in tensors.items():
+            size = tensor.double().square().mean().sqrt() * share
+            found[name] = (size if self.relative else size.new_tensor(self.sigma)).expand_as(tensor)
+        return found

@@ -1,13 +1,16 @@
 """Rounding of the update to a shorter floating-point format."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
+from jaxtyping import Float
 from pydantic import Field
-from torch import Generator
+from torch import Generator, Tensor
 
 from privbench.defense import Defense
 from privbench.threat import Update
+from privbench.wire import ulp
 
 FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -22,9 +25,17 @@ class Round(Defense):
 
     def protect(self, update: Update, rng: Generator) -> Update:
         """Round every entry."""
-        scale = self.loss_scale if self.format == "fp16" else 1.0
         rounded = {
-            name: (tensor * scale).to(FORMATS[self.format]).to(tensor) / scale
+            name: (tensor * self._scale).to(FORMATS[self.format]).to(tensor) / self._scale
             for name, tensor in update.tensors.items()
         }
         return Update(rounded, update.withheld)
+
+    def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "..."]]:
+        """Return that of an error uniform over one step of the format."""
+        step = {n: ulp(t * self._scale, FORMATS[self.format]) for n, t in tensors.items()}
+        return {name: size / (12**0.5 * self._scale) for name, size in step.items()}
+
+    @property
+    def _scale(self) -> float:
+        return self.loss_scale if self.format == "fp16" else 1.0

@@ -206,10 +206,15 @@ class Stack(Defense):
         return found
 
     def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "..."]]:
-        """Return what the only part says that changes an update; of several no unit is known."""
-        found = [part.deviations(tensors) for part in self.parts]
-        alone = sum(part.changes("protect") for part in self.parts) == 1
-        return next(filter(None, found), {}) if alone else {}
+        """Return what the parts' independent errors come to, if each part that changes it tells."""
+        changing = [part for part in self.parts if part.changes("protect")]
+        if not all(part.changes("deviations") for part in changing):
+            return {}
+        squares: dict[str, Tensor] = {}
+        for part in changing:
+            for name, error in part.deviations(tensors).items():
+                squares[name] = squares.get(name, 0) + error.square()
+        return {name: square.sqrt() for name, square in squares.items()}
 
     def privacy(self, entries: int, delta: float) -> Privacy | None:
         """Return the strongest guarantee: what other parts do before or after takes none away."""

@@ -179,8 +179,8 @@ class Ascent:
 class Passes:
     """Progress of passes over many pictures: a bar on a terminal, elsewhere a line for each."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, unit: str = "pictures") -> None:
+        self.console, self.unit = console, unit
         self.bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -190,13 +190,13 @@ class Passes:
             disable=not console.is_terminal,
             transient=True,
         )
-        self.task = self.bar.add_task("reading pictures", total=None)
+        self.task = self.bar.add_task(f"reading {unit}", total=None)
 
     def report(self, what: str, done: int, total: int) -> None:
         """Show how far the pass is."""
         self.bar.update(self.task, completed=done, total=total, description=what)
         if not self.console.is_terminal and done == total:
-            self.console.print(f"{what}: {total} pictures", highlight=False)
+            self.console.print(f"{what}: {total} {self.unit}", highlight=False)
 
 
 def utility_board(table: "pd.DataFrame") -> Table:

@@ -40,16 +40,16 @@ def plan(suite: Suite, device: torch.device, victims: Victims | None = None) -> 
     cache = victims or Victims(device)
     sections = suite.settings
     attacks = _shelved(Attack, "attack", suite.attack, sections["attack"])
-    stacks = _stacks(suite.defense, sections["defense"])
+    rows = stacks(suite.defense, sections["defense"])
     threat = _threat(suite, sections["threat"])
     presets = {entry.name: model_preset(entry.name) for entry in suite.model}
     known = {name: known_settings(preset) for name, preset in presets.items()}
     changes = distribute("model", sections["model"], known)
     jobs: dict[str, Job] = {}
-    pictures = _Pictures(suite, sections["dataset"], cache)
+    pictures = Pictures(suite, sections["dataset"], cache)
     for entry in suite.model:
         changed = changes[entry.name] | dict(entry.settings)
-        for stack in stacks:
+        for stack in rows:
             parts = tuple(part for part, _ in stack)
             recipe = Recipe(entry.name, changed, parts, suite.weights)
             for job in _jobs(suite, presets[entry.name], recipe, attacks, threat, pictures):
@@ -60,8 +60,8 @@ def plan(suite: Suite, device: torch.device, victims: Victims | None = None) -> 
     return found
 
 
-class _Pictures:
-    """Digests of the batches, each computed once."""
+class Pictures:
+    """Data sets as records name them, and digests of the batches, each computed once."""
 
     def __init__(self, suite: Suite, settings: Mapping[str, Any], victims: Victims) -> None:
         self.suite, self.settings, self.victims = suite, settings, victims
@@ -109,7 +109,7 @@ def _jobs(
     recipe: Recipe,
     attacks: Sequence[Shelved[Attack]],
     threat: ThreatModel,
-    pictures: _Pictures,
+    pictures: Pictures,
 ) -> Iterator[Job]:
     """Every attack on a batch, then the next batch: a run that is cut short is balanced."""
     victim = pictures.victims.get(recipe)
@@ -204,7 +204,7 @@ def _shelved(
     return [(part_of(name, one), one) for name, one in made]
 
 
-def _stacks(entries: Sequence[Entry], settings: Mapping[str, Any]) -> list[list[Shelved[Defense]]]:
+def stacks(entries: Sequence[Entry], settings: Mapping[str, Any]) -> list[list[Shelved[Defense]]]:
     """Split a+b into the defenses that one update passes through."""
     split = [
         [Entry(name=n.strip(), settings=e.settings) for n in e.name.split("+")] for e in entries

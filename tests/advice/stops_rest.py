@@ -41,6 +41,12 @@ STOPS = [
         r"(--dataset) and",
         next="is not ImageNet-1k",
     ),
+    Stop(
+        "numbers, whose covariance would fill",
+        "bound --model vit_vanilla_small --images 1 --defense noise --set model.depth=1 "
+        "--set model.embed_dim=12 --set model.num_heads=2",
+        slow=True,
+    ),
     # records and devices
     Stop("No records under", "leaderboard --out TMP/empty", r"privbench run [^`]+"),
     Stop("This computer has no CUDA device", f"{MEAN} --device cuda", r"--device cpu"),

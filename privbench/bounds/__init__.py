@@ -1,0 +1,1 @@
+"""Bounds from above: what any attack could get at most."""

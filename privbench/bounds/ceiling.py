@@ -1,0 +1,97 @@
+"""The local Gaussian ceiling: what is left open of a picture once its update is known.
+
+Around the truth an update is linear in the picture, g(x + d) = g(x) + J d. With independent errors
+of variance S and a Gaussian prior of covariance C, the posterior covariance is
+(J^T S^-1 J + C^-1)^-1, and its trace is the least expected squared error.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import functional_call
+
+from privbench.client_step import ClientStep
+from privbench.defense import Defense
+from privbench.jacobian import Jacobian
+from privbench.observation import Observation
+from privbench.threat import Images, Randomness
+
+ARITHMETIC = 6e-8
+"""Error of float32, in which clients compute, as a share of a tensor's root mean square: half an
+ulp. No defense leaves less."""
+RESOLVED = 1e-7
+"""Share of the largest eigenvalue below which products in float32 show none."""
+
+Precision = dict[str, Tensor]
+"""One over the variance of each entry's error, by name; zero where an entry says nothing."""
+Square = Float[Tensor, "k k"]
+
+
+def precision(defense: Defense, tensors: Mapping[str, Tensor]) -> Precision:
+    """Return how well each entry of a shared update is known, as anybody can tell who sees it."""
+    kept, errors = defense.measured(tensors), defense.deviations(tensors)
+    found = {}
+    for name, tensor in tensors.items():
+        size = tensor.double().square().mean().sqrt()
+        variance = (ARITHMETIC * size).square().expand_as(tensor)
+        if name in errors:
+            variance = variance + errors[name].square()
+        one = torch.where(variance > 0, 1 / variance, 0)
+        found[name] = torch.where(kept[name], one, 0) if name in kept else one
+    return found
+
+
+def jacobian(
+    seen: Observation, images: Images, labels: Tensor, randomness: Randomness | None
+) -> Jacobian:
+    """Return how the update changes with the pixels, at the truth; numbers in memory order."""
+    model = seen.model
+    step = ClientStep(model.vit, model.defense).apart()
+    weights = {name: step.vit.get_parameter(name) for name in seen.update.tensors}
+
+    def loss(chosen: dict[str, Tensor], pixels: Tensor) -> Tensor:
+        named = {f"vit.{name}": tensor for name, tensor in chosen.items()}
+        given = (pixels.view(images.shape), labels, randomness)
+        return functional_call(step, named, given)[0]
+
+    return Jacobian(loss, weights, images.flatten())
+
+
+def information(
+    here: Jacobian, known: Precision, tick: Callable[[int], None] = lambda done: None
+) -> Square:
+    """Return J^T S^-1 J; errors enter in units of the smallest, which keeps float32 in range."""
+    unit = max(float(one.max()) for one in known.values()) or 1.0
+    return unit * here.normal({n: (t / unit).to(here.at) for n, t in known.items()}, tick)
+
+
+def expected_error(information: Square, prior: Square) -> tuple[float, int]:
+    """Mean squared error per number of the best estimate; the prior as its covariance.
+
+    And how many directions float32 does not tell from none, which then count as known that well:
+    a ceiling may be too high, never too low.
+    """
+    half = torch.linalg.cholesky(prior)
+    inner = half.T @ information @ half  # C = L L^T gives L (I + L^T H L)^-1 L^T
+    one, unresolved = torch.eye(len(inner)).to(inner), 0
+    root, failed = torch.linalg.cholesky_ex(inner + one)
+    if failed:
+        values, vectors = torch.linalg.eigh(inner)
+        least = RESOLVED * float(values[-1])
+        unresolved = int((values < least).sum())
+        left = (half @ vectors) / (1 + values.clamp(min=least)).sqrt()
+    else:
+        left = torch.linalg.solve_triangular(root, half.T, upper=False)
+    return float(left.square().sum()) / len(prior), unresolved
+
+
+def unheard(defense: Defense, parts: Iterable[tuple[str, Defense]]) -> list[str]:
+    """Return names of parts that change an update by errors of which nothing is known."""
+    told = ("measured", "deviations")
+    return [
+        name
+        for name, part in parts
+        if part.changes("protect") and not any(part.changes(hook) for hook in told)
+    ]

@@ -1,0 +1,97 @@
+"""Computes what has no record yet, picture by picture, and writes the table."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from privbench.bounds.ceiling import (
+    expected_error,
+    information,
+    jacobian,
+    precision,
+)
+from privbench.bounds.plan import Task, plan
+from privbench.bounds.table import bound_table
+from privbench.errors import BadData
+from privbench.prior import covariance
+from privbench.records.asked import named
+from privbench.records.bound import BoundRecord, BoundStore
+from privbench.records.files import write
+from privbench.running.client import share
+from privbench.running.environment import describe
+from privbench.running.environment import device as pick
+from privbench.running.suite import Suite
+from privbench.running.victims import Victims, load_pictures
+from privbench.threat import ThreatModel
+
+UNRESOLVED = (
+    "So little error that float32 does not resolve {} of {} directions: they count as known, and "
+    "the ceiling may be too high."
+)
+Report = Callable[[str, int, int], None]
+"""Called with what is under way, the columns that are done, and all of them."""
+
+
+def bound(request: Suite, device: str, out: Path, report: Report) -> list[BoundRecord]:
+    """Return a ceiling for each victim, defense and picture; those on record are kept.
+
+    Writes bounds.csv from all records under out, however the run ends. Raises PrivbenchError
+    before the first picture where a name, a setting or a folder is wrong.
+    """
+    victims, store = Victims(pick(device)), BoundStore(out)
+    tasks = plan(request, victims)
+    known = {task.case.key: store.get(task.case) for task in tasks}
+    store.check_writable()
+    store.ask({task.case.key: task.asked for task in tasks}, known)
+    try:
+        for task in (one for one in tasks if known[one.case.key] is None):
+            store.put(_bounded(task, victims, report))
+    except BaseException:
+        with suppress(BadData):
+            write_table(store)
+        raise
+    write_table(store)
+    found = [(task, store.get(task.case)) for task in tasks]
+    return [named(record, task.asked) for task, record in found if record is not None]
+
+
+def write_table(store: BoundStore) -> None:
+    """Write the table of all records."""
+    table = bound_table(list(store.records()))
+    write(store.folder / "bounds.csv", table.to_csv(index=False, float_format="%.6g").encode())
+
+
+def _bounded(task: Task, victims: Victims, report: Report) -> BoundRecord:
+    """Bound one picture; the products with the Jacobian are nearly all of the cost."""
+    start, case = time.perf_counter(), task.case
+    victim = victims.get(task.recipe)
+    vit = victim.model.vit
+    images, labels = load_pictures(
+        victims.dataset(case.dataset, task.data_root),
+        case.dataset,
+        case.images,
+        case.images_sha256,
+        vit.side,
+        vit.classes,
+    )
+    where = vit.mean.device
+    seed = (case.seed, case.images_sha256)  # the update that an attack would be shown
+    seen, secret = share(victim, images.to(where), labels.to(where), ThreatModel(), seed)
+    known = precision(seen.model.defense, seen.update.tensors)
+    title = f"{case.model.label} with {case.defended}, image {case.images[0]}"
+    here = jacobian(seen, secret.images, secret.labels, secret.draw)
+    matrix = information(here, known, lambda done: report(title, done, len(here.at)))
+    prior = covariance(vit).to(matrix)
+    mse, unresolved = expected_error(matrix, prior)
+    notes = [UNRESOLVED.format(unresolved, len(prior))] if unresolved else []
+    return BoundRecord(
+        case,
+        mse=mse,
+        blind=float(prior.diagonal().mean()),
+        seconds=time.perf_counter() - start,
+        unknowns=len(prior),
+        entries=sum(int((one > 0).sum()) for one in known.values()),
+        environment=describe(where),
+        warnings=(*task.notes, *notes),
+    )

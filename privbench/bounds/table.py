@@ -1,0 +1,58 @@
+"""Records of bounds to a table: a pure function."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from privbench.records.asked import of_one_data_set
+from privbench.records.bound import CAP, BoundRecord, decibels
+from privbench.records.sealed import newest
+from privbench.reports.stats import mean_interval
+
+KEYS = ("model", "weights", "weights_sha256", "defense", "dataset", "seed")
+FIGURES = ("n", "ceiling", "ceiling_lo", "ceiling_hi", "exact", "blind", "seconds", "notes")
+
+
+def bound_table(records: Iterable[BoundRecord]) -> pd.DataFrame:
+    """Return a row per victim, defense and data set: the mean ceiling over pictures, in dB.
+
+    With its 95 % interval; `exact` counts pictures at the cap, `blind` is what the prior alone
+    would give. Of records of several versions the newest count.
+    """
+    groups: dict[tuple[Any, ...], list[BoundRecord]] = defaultdict(list)
+    told = of_one_data_set(records, lambda one: (*_key(one), one.case.images))
+    for record in sorted(told, key=lambda one: (one.case.images, one.case.key)):
+        groups[_key(record)].append(record)
+    rows = []
+    for key in sorted(groups, key=str):
+        group = newest(groups[key])
+        found = [one.decibels for one in group]
+        mean, low, high = mean_interval(found)
+        rows.append(
+            {
+                **dict(zip(KEYS, key, strict=True)),
+                "n": len(group),
+                "ceiling": mean,
+                "ceiling_lo": low,
+                "ceiling_hi": high,
+                "exact": sum(one >= CAP for one in found),
+                "blind": mean_interval([decibels(one.blind) for one in group])[0],
+                "seconds": mean_interval([one.seconds for one in group])[0],
+                "notes": " | ".join(dict.fromkeys(t for one in group for t in one.warnings)),
+            }
+        )
+    return pd.DataFrame(rows, columns=[*KEYS, *FIGURES])
+
+
+def _key(record: BoundRecord) -> tuple[Any, ...]:
+    case = record.case
+    return (
+        case.model.label,
+        case.weights,
+        case.weights_sha256[:12],
+        case.defended,
+        case.dataset.label,
+        case.seed,
+    )

@@ -1,0 +1,85 @@
+"""BoundCase and BoundRecord: the most that an update could tell of one picture."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import log10
+from typing import Any, ClassVar
+
+from privbench.component import Part
+from privbench.records.sealed import SealedCase, SealedRecord
+from privbench.records.store import RecordStore
+
+CAP = 100.0
+"""Decibels, as PSNR's: a picture known so well is exact."""
+
+
+@dataclass(frozen=True)
+class BoundCase(SealedCase):
+    """One picture, one victim, one defense."""
+
+    PARTS: ClassVar[tuple[str, ...]] = ("bound", "model", "dataset", "defense")
+    TUPLES: ClassVar[tuple[str, ...]] = ("images",)
+    bound: Part
+    model: Part
+    control: str | None
+    """Label of the undefended victim."""
+    weights: str
+    weights_sha256: str
+    defense: tuple[Part, ...]
+    dataset: Part
+    images: tuple[int, ...]
+    images_sha256: str
+    """Of the pixels and labels that the client holds."""
+    seed: int
+
+    @property
+    def defended(self) -> str:
+        """The defenses on the update, as a table shows them."""
+        return "+".join(part.label for part in self.defense)
+
+
+@dataclass(frozen=True)
+class BoundRecord(SealedRecord[BoundCase]):
+    """Expected squared errors of the best estimate, with the update and without it."""
+
+    CASE: ClassVar[type[SealedCase]] = BoundCase
+    case: BoundCase
+    mse: float
+    """Mean over pixels, in [0, 1]."""
+    blind: float
+    """The same by the prior alone, for who sees no update."""
+    seconds: float
+    unknowns: int
+    """Numbers of the picture."""
+    entries: int
+    """Numbers of the update that say something."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    data: str = ""
+
+    @property
+    def decibels(self) -> float:
+        """The ceiling, at most the cap."""
+        return decibels(self.mse)
+
+    def content(self) -> dict[str, Any]:
+        """Return what JSON can hold of the record, errors to nine significant digits."""
+        rounded = {name: float(f"{getattr(self, name):.9g}") for name in ("mse", "blind")}
+        return super().content() | rounded
+
+    def check(self) -> None:
+        """Raise where an error is none, of which no table could be made."""
+        if not (0 <= self.mse < float("inf") and 0 < self.blind < float("inf")):
+            raise ValueError("a squared error that is none")
+
+
+def decibels(mse: float) -> float:
+    """Return an error in decibels below the square of a whole pixel's range, at most the cap."""
+    return min(CAP, -10 * log10(mse)) if mse > 0 else CAP
+
+
+class BoundStore(RecordStore[BoundCase, BoundRecord]):
+    """The records of bounds under a results folder."""
+
+    PLACE: ClassVar[str] = "bounds"
+    RECORD: ClassVar[type[SealedRecord[Any]]] = BoundRecord

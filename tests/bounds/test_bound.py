@@ -1,0 +1,200 @@
+"""A ceiling is what algebra says: against plain matrices, against a toy, and from the terminal."""
+
+import math
+
+import pandas as pd
+import pytest
+import torch
+
+from privbench.bounds.ceiling import expected_error, information, jacobian, precision
+from privbench.component import make
+from privbench.defense import Defense
+from privbench.jacobian import Jacobian
+from privbench.prior import covariance
+from privbench.records.bound import CAP, BoundStore, decibels
+from privbench.running.client import share
+from privbench.stack import Stack
+from privbench.threat import ThreatModel, Update
+from privbench.victims.load import load
+from tests.commands import caller
+from tests.conftest import CPU
+
+TINY = {"img_size": 8, "depth": 1, "embed_dim": 8, "num_heads": 2}
+WORDS = ["--dataset", "photos"] + [
+    word for key, value in TINY.items() for word in ("--set", f"model.{key}={value}")
+]
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    return caller(monkeypatch, capsys)
+
+
+def observed(model="vit_vanilla", **sigma):
+    """What a client of a tiny victim shares of one picture, and what it keeps."""
+    victim = load(model, TINY, (make(Defense, "noise", sigma),), "init", CPU)
+    images = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return share(victim, images, torch.tensor([3]), ThreatModel(), (0,))
+
+
+@pytest.mark.parametrize("model", ["vit_vanilla", "vit_mjp"])
+def test_the_information_is_that_of_finite_differences(model):
+    """Columns of J from the gradient itself, in float64, squared by plain matrix algebra."""
+    seen, secret = observed(model, sigma=0.1)
+    known = precision(seen.model.defense, seen.update.tensors)
+    found = information(jacobian(seen, secret.images, secret.labels, secret.draw), known)
+    vit = seen.model.vit.double()
+    pixels, step = secret.images.double().flatten(), 1e-5
+
+    def update(at):
+        picture = at.view(secret.images.shape)
+        slopes = seen.model.gradient(picture, secret.labels, secret.draw, differentiable=False)
+        return torch.cat([slopes[name].flatten() for name in known])
+
+    columns = []
+    for row in torch.eye(len(pixels), dtype=torch.float64):
+        both = update(pixels + step * row), update(pixels - step * row)
+        columns.append((both[0] - both[1]) / (2 * step))
+    plain = torch.stack(columns) * torch.cat([w.flatten() for w in known.values()]).sqrt()
+    expected = plain @ plain.T
+    assert vit.training is False
+    assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def test_a_linear_update_with_gaussian_errors_has_the_ceiling_of_the_textbook():
+    """Where the gradient is A x, the best estimate is a Gaussian's posterior mean: sampled."""
+    rng = torch.Generator().manual_seed(0)
+    mixing = torch.randn(9, 5, generator=rng)
+    prior = torch.diag(torch.tensor([1.0, 0.5, 2.0, 0.1, 3.0])).double()
+    sizes = torch.rand(9, generator=rng) + 0.2
+    here = Jacobian(lambda w, x: (w["w"] * (mixing @ x)).sum(), {"w": torch.ones(9)}, torch.ones(5))
+    found, unresolved = expected_error(here.normal({"w": sizes**-2}), prior)
+    a = mixing.double()
+    gain = prior @ a.T @ torch.linalg.inv(a @ prior @ a.T + torch.diag(sizes.double() ** 2))
+    x = prior.sqrt() @ torch.randn(5, 200_000, generator=rng, dtype=torch.float64)
+    noise = sizes[:, None].double() * torch.randn(9, 200_000, generator=rng, dtype=torch.float64)
+    assert unresolved == 0
+    assert (gain @ (a @ x + noise) - x).square().mean() == pytest.approx(found, rel=0.01)
+
+
+def test_no_information_leaves_the_prior_and_all_of_it_leaves_nothing():
+    prior = torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
+    assert expected_error(torch.zeros(2, 2).double(), prior)[0] == pytest.approx(2)
+    assert expected_error(1e12 * torch.eye(2).double(), prior)[0] == pytest.approx(1e-12)
+
+
+def test_a_direction_that_float32_does_not_resolve_counts_as_known():
+    values = torch.tensor([1e14, -1e3], dtype=torch.float64)
+    error, unresolved = expected_error(torch.diag(values), torch.eye(2).double())
+    assert unresolved == 1
+    assert error == pytest.approx(0.5e-7, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("noise", {"sigma": 0.3}),
+        ("noise", {"sigma": 0.3, "relative": False}),
+        ("round", {}),
+        ("round", {"format": "fp16", "loss_scale": 4.0}),
+    ],
+)
+def test_a_defense_knows_the_size_of_its_errors(name, settings):
+    defense = make(Defense, name, settings)
+    rng = torch.Generator().manual_seed(1)
+    plain = {"a": 0.01 * torch.randn(20_000, generator=rng)}
+    shared = defense.protect(Update(plain), rng).tensors
+    told = defense.deviations(shared)["a"]
+    standard = (shared["a"] - plain["a"]).double() / told
+    assert standard.square().mean() == pytest.approx(1, abs=0.05)
+    assert told.shape == plain["a"].shape
+
+
+def test_a_row_of_defenses_has_the_errors_of_all_and_the_entries_of_none():
+    row = Stack(parts=tuple(make(Defense, one, {}) for one in ("prune", "noise", "round")))
+    shared = {"a": torch.randn(100, generator=torch.Generator().manual_seed(0))}
+    parts = [make(Defense, one, {}).deviations(shared)["a"] for one in ("noise", "round")]
+    together = sum(one.square() for one in parts)
+    assert torch.allclose(row.deviations(shared)["a"].square(), torch.as_tensor(together))
+    pruned = {"a": shared["a"] * (shared["a"].abs() > 1.5)}
+    known = precision(make(Defense, "prune", {}), pruned)["a"]
+    assert ((known > 0) <= (pruned["a"] != 0)).all()
+    assert (known > 0).any()
+
+
+def test_the_prior_is_a_covariance_and_knows_pictures(pictures):
+    """Squared differences of neighbors in pictures that it was not fitted to, by color."""
+    vit = load("vit_vanilla", {"depth": 1, "embed_dim": 8}, (), "init", CPU).model.vit
+    flat = covariance(vit)
+    assert torch.equal(flat, flat.T)
+    torch.linalg.cholesky(flat)
+    found = flat.view(3, 32, 32, 3, 32, 32)
+    images = pictures(100)[0].double()
+    for apart in (1, 4, 12):
+        across = images[..., apart:] - images[..., :-apart]
+        down = images[..., apart:, :] - images[..., :-apart, :]
+        differs = (across.square().mean((0, 2, 3)) + down.square().mean((0, 2, 3))) / 2
+        for color in range(3):
+            here, there = found[color, 5, 5], found[color, 5, 5 + apart]
+            expected = 2 * (here[color, 5, 5] - there[color, 5, 5])
+            assert differs[color] == pytest.approx(float(expected), rel=0.3)
+
+
+def test_the_terminal_prints_resumes_and_writes_a_table(call, tmp_path):
+    words = ("bound", "--model", "vit_vanilla", *WORDS, "--images", "2", "--out", tmp_path)
+    given = ("--defense", "noise", "--set", "defense.sigma=0.1")
+    code, printed, _ = call(*words, *given)
+    assert code == 0
+    assert "local, Gaussian" in printed
+    first = {one.case.key: one for one in BoundStore(tmp_path).records()}
+    assert len(first) == 2
+    code, printed, _ = call(*words, *given, "--images", "3")
+    assert code == 0
+    assert printed.count("columns") == 1  # two were on record
+    again = {one.case.key: one for one in BoundStore(tmp_path).records()}
+    assert len(again) == 3
+    assert all(again[key].seconds == one.seconds for key, one in first.items())
+    [row] = pd.read_csv(tmp_path / "bounds.csv").to_dict("records")
+    assert (row["n"], row["defense"], row["exact"]) == (3, "noise(sigma=0.1)", 0)
+    assert row["blind"] < row["ceiling_lo"] <= row["ceiling"] <= row["ceiling_hi"]
+
+
+def test_a_ceiling_falls_with_noise_and_is_exact_without(call, tmp_path):
+    suite = tmp_path / "noise.yaml"
+    levels = ", ".join(f"{{name: noise, settings: {{sigma: {s}}}}}" for s in (0.01, 0.1, 1, 10))
+    suite.write_text(f"model: vit_vanilla\nimages: 1\ndefense: [none, {levels}, clip]\n")
+    code, printed, _ = call("bound", "--suite", suite, *WORDS, "--out", tmp_path)
+    assert code == 0
+    found = {one.case.defended: one for one in BoundStore(tmp_path).records()}
+    names = ["none", *(f"noise(sigma={s})" for s in (0.1, 1.0, 10.0))]
+    names.insert(1, "noise")
+    heights = [found[name].decibels for name in names]
+    assert heights == sorted(heights, reverse=True)
+    assert heights[0] == CAP
+    assert found["noise(sigma=10.0)"].mse <= found["none"].blind
+    assert "What clip does to the update is not counted" in printed
+
+
+def test_decibels_are_those_of_psnr():
+    assert decibels(0.01) == pytest.approx(20)
+    assert decibels(0.0) == decibels(1e-30) == CAP
+    assert not math.isnan(decibels(1e-300))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--model", "vit_vanilla_small", "--images", "1"), "would fill 181 GB. Choose a victim"),
+        (
+            ("--model", "vit_vanilla", "--set", "threat.local_steps=2"),
+            "Leave threat.local_steps out.",
+        ),
+        (("--model", "vit_vanila"), "Did you mean 'vit_vanilla'?"),
+        (("--model", "vit_vanilla", "--defense", "noize"), "Did you mean 'noise'?"),
+        (("--model", "vit_vanilla", "--images", "0"), "--images is a number from 1 on"),
+    ],
+)
+def test_bad_input_is_a_sentence(call, tmp_path, words, sentence):
+    code, _, told = call("bound", *words, "--out", tmp_path)
+    assert code == 2
+    assert sentence in told
