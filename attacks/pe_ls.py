@@ -16,7 +16,7 @@ from privbench.attack import Attack, Tick
 from privbench.attacks._linear.denoise import solve
 from privbench.attacks._linear.smooth import complete_columns, complete_rows
 from privbench.attacks._update.noise import deviations, floored
-from privbench.attacks._update.reading import comparable, from_pictures, told
+from privbench.attacks._update.reading import comparable, from_pictures, stated_errors
 from privbench.attacks._update.system import System, read, relative
 from privbench.attacks._update.wire import errors, in_its_units
 from privbench.observation import Observation
@@ -50,7 +50,7 @@ class PositionLeastSquares(Attack):
         shared = from_pictures(seen)
         system = read(shared, vit.prefix, comparable(seen))
         known = in_its_units(seen, shared, errors(seen))
-        stated = {} if known else told(seen, shared)
+        stated = {} if known else stated_errors(seen, shared)
         token, embedding = system.token, system.embedding
         n, d = token.shape
         u, s, vh = torch.linalg.svd(token)

@@ -165,7 +165,7 @@ def from_pictures(seen: Observation) -> dict[str, Tensor]:
     return shared | in_units(rest, by_tensor=True)
 
 
-def told(seen: Observation, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def stated_errors(seen: Observation, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return standard deviations that the defense makes known, in the units of scaled tensors."""
     known = seen.model.defense.deviations(seen.update.tensors)
     whole = measured(seen)
