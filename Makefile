@@ -23,6 +23,14 @@ test-ray: .venv/.ready
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[ray]'
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m ray
 
+# What needs an accelerator: the tests marked so, and gradient matching against breaching's.
+CUDA := import sys, torch; sys.exit(not torch.cuda.is_available())
+gpu: .venv/.ready
+	@if $(BIN)/python -c "$(CUDA)"; then \
+		$(BIN)/pip install --quiet --group bench && $(BIN)/pytest -m gpu && \
+		$(BIN)/python -m tests.bench.matching --device cuda; \
+	else echo "This computer has no CUDA device, so nothing was run."; fi
+
 # Speed, as ratios against a peer in the same run; gradient matching's is in the group `bench`.
 bench: .venv/.ready
 	$(BIN)/python -m tests.bench.speed
@@ -63,3 +71,4 @@ $(FLOWER)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 .PHONY: demo test test-slow test-browser test-ray bench check docs example-flower
+.PHONY: demo test test-slow test-ray gpu bench check docs

@@ -1,8 +1,9 @@
-"""Speed of gradient matching against breaching's: python -m tests.bench.matching.
+"""Speed of gradient matching against breaching's: python -m tests.bench.matching [--device cuda].
 
 The peer is a package of the group `bench`: pip install --group bench.
 """
 
+import argparse
 import contextlib
 import io
 import statistics
@@ -32,10 +33,11 @@ ROUNDS = 7
 MANY = 32
 
 
-def observe(count: int) -> list[Observation]:
+def observe(count: int, device: torch.device) -> list[Observation]:
     """Pictures that clients of an untrained victim have shared, each by itself, with labels."""
-    victim = load("vit_vanilla", {}, (), "init", torch.device("cpu"))
-    images, labels = make(Dataset, "cifar10", {}).load(range(count), 32, 10)
+    victim = load("vit_vanilla", {}, (), "init", device)
+    loaded = make(Dataset, "cifar10", {}).load(range(count), 32, 10)
+    images, labels = (one.to(device) for one in loaded)
     threat = ThreatModel(knows=frozenset({Knowledge.LABELS}))
     return [
         share(victim, images[i : i + 1], labels[i : i + 1], threat, (i,))[0] for i in range(count)
@@ -58,7 +60,7 @@ class Peer:
             breaching = import_module("breaching")
             self.settings = breaching.get_attack_config("invertinggradients")
         vit = seen.model.vit
-        setup = {"device": torch.device("cpu"), "dtype": torch.float}
+        setup = {"device": vit.mean.device, "dtype": torch.float}
         self.attacker = breaching.attacks.OptimizationBasedAttacker(
             vit.backbone, nn.CrossEntropyLoss(), self.settings, setup
         )
@@ -92,36 +94,48 @@ class _Metadata(dict[str, Any]):
         return self[name]
 
 
-def seconds(run: Callable[[int], None]) -> float:
-    """Seconds of a step, of this process's own work: a busy computer changes them less."""
+def seconds(run: Callable[[int], None], device: torch.device) -> float:
+    """Seconds of a step, of this process's own work: a busy computer changes them less.
+
+    An accelerator works while the process waits, so there it is the clock's.
+    """
+    now = time.process_time if device.type == "cpu" else time.perf_counter
 
     def whole(steps: int) -> float:
-        start = time.process_time()
+        start = now()
         run(steps)
-        return time.process_time() - start
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return now() - start
 
     return (whole(MORE) - whole(FEW)) / (MORE - FEW)
 
 
 def main() -> None:
     """Print seconds a step and image, alone and together, and their ratios to the peer's."""
-    console = Console()
+    console, parser = Console(), argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    device = torch.device(parser.parse_args().device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        console.print("This computer has no CUDA device, so nothing was timed.")
+        return
     try:
-        peer = Peer(observe(1)[0])
+        peer = Peer(observe(1, device)[0])
     except ImportError:
         console.print("Gradient matching is compared with breaching: pip install --group bench.")
         return
     torch.set_num_threads(1)
-    seen = observe(MANY)
+    seen = observe(MANY, device)
     rows: list[tuple[float, float, float]] = []
     for round_ in range(ROUNDS + 1):
-        theirs = seconds(lambda steps: peer.run(seen[0], steps))
-        alone = seconds(lambda steps: ours(seen[:1], steps))
-        together = seconds(lambda steps: ours(seen, steps)) / MANY
+        theirs = seconds(lambda steps: peer.run(seen[0], steps), device)
+        alone = seconds(lambda steps: ours(seen[:1], steps), device)
+        together = seconds(lambda steps: ours(seen, steps), device) / MANY
         if round_:  # the first round warms up
             rows.append((alone, together, theirs))
     table = Table("gradient matching, one step", "ours, ms", "peer, ms", "ratio")
-    table.title = f"one thread, median of {ROUNDS} rounds"
+    where = "one thread" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    table.title = f"{where}, median of {ROUNDS} rounds"
     for column, what in enumerate(("one image", f"an image of {MANY} at once")):
         own, other = (statistics.median(row[i] for row in rows) for i in (column, 2))
         ratio = statistics.median(row[column] / row[2] for row in rows)
