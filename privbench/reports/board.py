@@ -4,6 +4,7 @@ A pure function of records. Rows that were attacked under another protocol (weig
 threat model, seed) stand in another section, and ranks are of one section.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -25,7 +26,7 @@ from privbench.reports.pictures import (
     per_batch,
     per_picture,
 )
-from privbench.reports.ranks import MOST_ROWS, Rank, paired, ranks
+from privbench.reports.ranks import paired, ranks
 from privbench.reports.stats import holm, mean_intervals
 from privbench.reports.utility_figures import utility_figures
 
@@ -94,7 +95,7 @@ def board(
         rows = [_row(line, mine, measured, tables, means) for line in mine]
         sections.append(_ranked(mine, rows, {key: mine[0].keys[key] for key in shared}))
     _add_intervals(means)
-    return sorted(sections, key=lambda one: (-len(one.rows), one.title))
+    return sorted(sections, key=lambda one: (-len(one.rows), _natural(one.title)))
 
 
 def _add_intervals(means: Means) -> None:
@@ -252,7 +253,12 @@ def _ranked(lines: Sequence[_Line], rows: Sequence[Row], protocol: Mapping[str, 
     return Section(protocol, [rows[i] for i in order], [lines[i].group for i in order])
 
 
-def _place(row: Row) -> tuple[float, float, str, str, str]:
-    rank = row["rank"]
-    first = rank.first if isinstance(rank, Rank) else 0 if LEAK in row else MOST_ROWS + 1
-    return float(first), -float(row.get(LEAK, 0)), row["model"], row["defense"], row["attack"]
+def _place(row: Row) -> tuple[float, str, str, str]:
+    """Order rows by their leak; those without any come last."""
+    leak = -float(row[LEAK]) if LEAK in row else float("inf")
+    return leak, row["model"], row["defense"], row["attack"]
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """Order texts by the numbers in them: batch 2 before batch 12."""
+    return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", text)]

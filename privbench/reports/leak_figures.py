@@ -52,7 +52,8 @@ class Sweep:
 def against_accuracy(section: Section) -> "Figure | None":
     """Draw each victim's strongest attack against its accuracy; None for fewer than two.
 
-    The front joins victims that no other one beats in both: more accurate and leaking less.
+    The front joins victims that no other one beats in both: more accurate and leaking less. Those
+    on which no attack works are no part of it: nothing shows that they are safe.
     """
     rows = [row for row in section.rows if "top1" in row and LEAK in row]
     if len(rows) < 2:
@@ -61,7 +62,7 @@ def against_accuracy(section: Section) -> "Figure | None":
     axes = figure.subplots()
     for row, look, marker in zip(rows, looks(), cycle(MARKERS), strict=False):
         x, y = row["top1"], row[LEAK]
-        beaten = y >= row["psnr_floor"] + LEAKS
+        beaten = _works(row)
         spread = [
             [[max(0.0, v - row.get(f"{k}_lo", v))], [max(0.0, row.get(f"{k}_hi", v) - v)]]
             for k, v in (("top1", x), (LEAK, y))
@@ -80,14 +81,18 @@ def against_accuracy(section: Section) -> "Figure | None":
             label=wrap(name, LEGEND, SMALL),
             linestyle="none",
         )
-    front = pareto([(row["top1"], row[LEAK]) for row in rows])
-    axes.plot(*zip(*front, strict=True), color=GREY, lw=1, ls="--", label="front", zorder=0)
+    if front := pareto((row["top1"], row[LEAK]) for row in rows if _works(row)):
+        axes.plot(*zip(*front, strict=True), color=GREY, lw=1, ls="--", label="front", zorder=0)
     _floor(axes, rows[0]["psnr_floor"])
     title = wrap(f"Leakage against accuracy: {section.title}", SIZE[0] - LEGEND, NORMAL)
     dress(axes, title, "top-1 accuracy, % (bars: 95 %)", LEAKAGE)
     axes.set_ylim(0, TOP)
     _legend(figure)
     return figure
+
+
+def _works(row: Mapping[str, Any]) -> bool:
+    return row[LEAK] >= row["psnr_floor"] + LEAKS
 
 
 def pareto(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

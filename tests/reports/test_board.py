@@ -79,6 +79,19 @@ def test_another_protocol_is_another_section(other):
     assert "psnr_control" not in sections[1].rows[0]
 
 
+def test_sections_of_equal_size_follow_the_numbers_in_their_names():
+    sizes = (12, 2, 4)
+    records = [done([9.0] * size, [8.0] * size, images=tuple(range(size))) for size in sizes]
+    titles = [section.title for section in board(records)]
+    assert [title.split("batch ")[1].split(",")[0] for title in titles] == ["2", "4", "12"]
+
+
+def test_the_leakiest_row_stands_first_whatever_its_rank():
+    few = images([40.0], attack="dlg")
+    [section] = board([*suite(), *few])
+    assert [row["attack"] for row in section.rows] == ["pe_ls", "dlg", "pe_ls", "pe_ls"]
+
+
 def test_accuracy_stands_in_the_row_of_the_same_weights_and_no_other():
     found = rows(suite(), [accuracy([1, 1, 1, 0]), accuracy([1, 1], "vit_vanilla", "cd" * 32)])
     assert found["vit_mjp", "none", "pe_ls"]["top1"] == 75.0

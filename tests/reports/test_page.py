@@ -170,6 +170,22 @@ def test_the_finding_is_computed():
     ]
 
 
+def test_the_finding_is_about_the_victim_that_others_are_compared_with_and_tells_of_order():
+    moved = [
+        replace(
+            one,
+            scores={**one.scores, "psnr_matched": [90.0]},
+            metrics={**one.metrics, "psnr_matched": one.metrics["psnr"]},
+        )
+        for one in images([20.0, 30.0])
+    ]
+    some = [*moved, *images([50.0, 60.0], model="vit_vanilla")]
+    some += images([99.0, 99.0], model="vit_patch8", control=None)
+    first, second, _ = finding(board(some)[0], set())
+    assert first.startswith("From the undefended vit_vanilla, pe_ls brings")
+    assert "to pe_ls, 90.0 dB once patches are in the order that fits best (30.0 dB less" in second
+
+
 def test_what_no_record_shows_is_said_to_be_unknown():
     first, second, third = finding(board(images([30.0], control="vit_vanilla"))[0], set())
     assert first.startswith("No undefended victim is among these records")

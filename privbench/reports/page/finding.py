@@ -1,5 +1,6 @@
 """What the records found, in three sentences that are computed from them."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -20,13 +21,21 @@ def finding(section: Section, matching: Collection[str]) -> list[str]:
     """
     scored = [row for row in section.rows if LEAK in row]
     answered = [row for row in scored if not _is_floor(row)]
-    undefended = [row for row in answered if _is_control(row)]
+    undefended = _of_main_control(answered)
     defended = [row for row in answered if not _is_control(row)]
     return [
-        _undefended(undefended or [row for row in scored if _is_control(row)]),
+        _undefended(undefended or _of_main_control(scored)),
         _defended(defended),
         _matching([row for row in undefended if row["attack_name"] in matching]),
     ]
+
+
+def _of_main_control(rows: Sequence[Row]) -> list[Row]:
+    """Return rows of the undefended victim that most rows are compared with."""
+    counts = Counter(row["control"] for row in rows)
+    controls = [row for row in rows if _is_control(row)]
+    main = max((row["model"] for row in controls), key=lambda name: counts[name], default="")
+    return [row for row in controls if row["model"] == main]
 
 
 def _is_control(row: Row) -> bool:
@@ -78,6 +87,8 @@ def _defended(rows: Sequence[Row]) -> str:
 def _changed(row: Row) -> str:
     """Return the leak of a victim, its attack, and what is lost against the control."""
     text = f"{_leak(row)} to {row['attack']}"
+    if row.get("psnr_matched", 0.0) > row[LEAK] + LEAKS:
+        text += f", {row['psnr_matched']:.1f} dB once patches are in the order that fits best"
     if row[LEAK] < row["psnr_floor"] + LEAKS:
         text += " (no attack here beats the floor there)"
     elif "lost_lo" in row:
