@@ -104,7 +104,8 @@ def difference(
     rate = client.rate or 1.0
     found = {name: (tensor / rate).float() for name, tensor in moved.items() if tensor.any()}
     if not client.noise:
-        _require_near(before, moved)
+        if client.optimizer == "sgd" or client.rate is None:  # AdamW moves each by its rate
+            _require_near(before, moved)
         _require_sign(found, client, "--before and --after are exchanged. Swap them")
         if client.rate is not None:
             _require_reach(moved, client)
@@ -146,6 +147,12 @@ def _precision(*files: Mapping[str, Tensor]) -> Precision:
 
 def _require_finite(found: Mapping[str, Tensor], whose: str) -> None:
     for name, tensor in found.items():
+        if not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise BadUpdate(
+                f"{whose}: {name} is {kind}, and weights are floating-point numbers. Store what "
+                "the client sent before it was turned into whole or complex numbers."
+            )
         if wrong := int((~tensor.float().isfinite()).sum()):
             raise BadUpdate(
                 f"{whose}: {wrong} of {tensor.numel()} values of {name} are infinite or no "

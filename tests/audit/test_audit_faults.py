@@ -29,7 +29,8 @@ def files(tmp_path_factory) -> Path:
     torch.manual_seed(3)
     twin = plain.timm.create_model(plain.MODEL, **plain.SIZE)
     broken = after | {"norm.bias": after["norm.bias"] * float("nan")}
-    states = {"before": before, "after": after, "broken": broken}
+    whole = after | {"norm.bias": after["norm.bias"].to(torch.int8)}
+    states = {"before": before, "after": after, "broken": broken, "whole": whole}
     states |= {"other": dict(other.state_dict()), "twin": dict(twin.state_dict())}
     for name, state in states.items():
         plain.save(state, folder / f"{name}.safetensors")
@@ -46,6 +47,8 @@ FAULTS = [
     ("before", "before", [], "are equal"),
     ("after", "before", [], "--before and --after are exchanged"),
     ("before", "broken", [], "1 of 192"),
+    ("before", "whole", [], "norm.bias is int8"),
+    ("before", "after", ["--noise", "-1"], "--noise is the standard deviation"),
     ("before", "twin", [], "they are of two trainings"),
     ("before", "other", [], "belongs to another model"),
     ("before", "sorted.npz", [], "in another order"),
@@ -86,6 +89,11 @@ def test_bad_input_is_a_sentence(files, tmp_path, call, before, after, more, say
 def test_one_of_after_and_gradient_is_asked_for(files):
     with pytest.raises(PrivbenchError, match="Add `--after`"):
         audit(NAME, named(files, "before"), settings=plain.SIZE)
+
+
+def test_a_gradient_is_no_optimizers_step(files):
+    with pytest.raises(PrivbenchError, match="Leave --optimizer out"):
+        audit(NAME, gradient=named(files, "after"), optimizer="adamw", settings=plain.SIZE)
 
 
 @pytest.mark.parametrize(("more", "code"), [([], 0), (["--fail-above", "20"], 3)])
