@@ -89,8 +89,8 @@ def audit(
         raise BadSetting("An audit reads either the weights after, or a gradient. Add `--after`.")
     if gradient is not None and optimizer != "sgd":
         raise BadSetting(
-            f"A gradient is shared before {optimizer} steps with it. Leave --optimizer out, or name "
-            "the weights after the step as --after."
+            f"A gradient is shared before {optimizer} steps with it. Leave --optimizer out, or "
+            "name the weights after the step as --after."
         )
     chosen, public = open_model(model, settings or {}, pick_device(device), before is None)
     first = fill(chosen, before)
