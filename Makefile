@@ -70,5 +70,4 @@ $(FLOWER)/.ready: pyproject.toml constraints.txt
 	$(FLOWER)/bin/pip install --progress-bar on -c $(FLOWER)/constraints.txt -e '.[flower]'
 	touch $@
 
-.PHONY: demo test test-slow test-browser test-ray bench check docs example-flower
-.PHONY: demo test test-slow test-ray gpu bench check docs
+.PHONY: demo test test-slow test-browser test-ray gpu bench check docs example-flower
