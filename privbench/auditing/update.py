@@ -142,7 +142,10 @@ def gradient(vit: ViT, found: Mapping[str, Tensor], client: Client) -> Differenc
 
 def _precision(*files: Mapping[str, Tensor]) -> Precision:
     types = {one.dtype for file in files for one in file.values()}
-    return next((name for name, kind in NARROW.items() if kind in types), "float32")
+    for name, kind in NARROW.items():
+        if kind in types:
+            return name
+    return "float32"
 
 
 def _require_finite(found: Mapping[str, Tensor], whose: str) -> None:

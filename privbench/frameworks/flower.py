@@ -4,6 +4,7 @@ Flower itself is not imported: a mod is any callable, so that one file serves al
 """
 
 from collections.abc import Callable, Collection
+from importlib import import_module
 from math import inf, log
 from pathlib import Path
 from typing import Any
@@ -53,11 +54,11 @@ def epsilon(mod: Any) -> float:
     By the analytic Gaussian mechanism (Balle and Wang, arXiv:1805.06530). Any two answers, clipped
     to the mod's norm, are up to twice that apart, whatever sensitivity the mod was told.
     """
-    from dp_accounting import get_epsilon_gaussian  # of the extra alone
-
     if not mod.sensitivity:
         return inf
-    return float(get_epsilon_gaussian(deviation(mod) / (2 * mod.clipping_norm), mod.delta))
+    accounting = import_module("dp_accounting")  # comes with the extra alone
+    scale = deviation(mod) / (2 * mod.clipping_norm)
+    return float(accounting.get_epsilon_gaussian(scale, mod.delta))
 
 
 def _round(message: Any) -> int | None:

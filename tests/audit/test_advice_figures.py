@@ -1,6 +1,7 @@
 """What an audit advises is what the committed tables say."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -17,9 +18,13 @@ RESULTS = Path(__file__).parents[2] / "results"
 
 
 def cell(table: str, model: str, attack: str, batch: int, defense: str = "none") -> Any:
-    rows = pd.read_csv(RESULTS / table / "leaderboard.csv")
-    rows = rows[(rows.model == model) & (rows.attack == attack) & (rows.defense == defense)]
-    [(_, row)] = list(rows[rows.threat.str.endswith(f"batch {batch}")].iterrows())
+    rows = pd.read_csv(RESULTS / table / "leaderboard.csv").to_dict("records")
+    [row] = [
+        SimpleNamespace(**row)
+        for row in rows
+        if (row["model"], row["attack"], row["defense"]) == (model, attack, defense)
+        if row["threat"].endswith(f"batch {batch}")
+    ]
     return row
 
 
