@@ -28,7 +28,7 @@ from privbench.attacks._update.reading import comparable, from_pictures, mask
 from privbench.observation import Observation
 from privbench.pixels import rounded
 from privbench.roles import Role
-from privbench.threat import Reconstruction
+from privbench.threat import Images, Reconstruction
 from privbench.vit import ViT
 
 
@@ -47,22 +47,10 @@ class Peel(Attack):
 
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         """Find tokens until none is left, and make pictures of them; mean color where none is."""
-        vit = deepcopy(seen.model.vit).double().requires_grad_(False)
         shared, batch, draw = from_pictures(seen), seen.shape[0], mask(seen)
-        each = vit.tokens
-        tokens, room = batch * each, vit.width - 1
-        normal = vit.stem.weight.new_zeros(batch, vit.grid**2, vit.stem.weight.shape[1])
-        share, evaluations = 0.0, 0
-        if tokens <= room:
-            peeling = Peeling(vit, shared, tokens, comparable(seen))
-            where, hunt = places(seen, vit, shared), Hunt(peeling, rng, self.steps)
-            for done in hunt.run(Starts(vit, where, rng), self.starts, self.rounds):
-                tick(done, self.rounds, peeling.left / tokens)
-            evaluations = hunt.evaluations
-            if len(peeling.found):
-                settled = assembled(vit, shared, peeling, where, batch)
-                normal, share = settled.patches(where), float(settled.sure.double().mean())
-        images = vit.pixels(normal).to(seen.model.vit.mean).clamp(0, 1)
+        each, room = seen.model.vit.tokens, seen.model.vit.width - 1
+        tokens = batch * each
+        images, share, evaluations = self.inputs(seen, rng, tick)
         known, objective = judged(seen, shared, images, draw)
         # most pictures have 256 levels, and the gradient tells whether these do
         exact, calls = rounded(images), int(known is not None)
@@ -85,6 +73,25 @@ class Peel(Attack):
             "token_evaluations": float(evaluations),
         }
         return Reconstruction(images, objective, known, calls, report, tuple(notes))
+
+    def inputs(self, seen: Observation, rng: Generator, tick: Tick) -> tuple[Images, float, int]:
+        """Return network inputs as they are found, the share of sure patches, and what it took."""
+        vit = deepcopy(seen.model.vit).double().requires_grad_(False)
+        shared, batch = from_pictures(seen), seen.shape[0]
+        tokens = batch * vit.tokens
+        normal = vit.stem.weight.new_zeros(batch, vit.grid**2, vit.stem.weight.shape[1])
+        share, evaluations = 0.0, 0
+        if tokens <= vit.width - 1:
+            peeling = Peeling(vit, shared, tokens, comparable(seen))
+            where, hunt = places(seen, vit, shared), Hunt(peeling, rng, self.steps)
+            for done in hunt.run(Starts(vit, where, rng), self.starts, self.rounds):
+                tick(done, self.rounds, peeling.left / tokens)
+            evaluations = hunt.evaluations
+            if len(peeling.found):
+                settled = assembled(vit, shared, peeling, where, batch)
+                normal, share = settled.patches(where), float(settled.sure.double().mean())
+        images = vit.pixels(normal).to(seen.model.vit.mean).clamp(0, 1)
+        return images, share, evaluations
 
 
 def assembled(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from privbench.attacks._matching.distances import relative
@@ -21,6 +21,30 @@ def of_each(seen: Observation, images: Images, draw: Draw | None) -> Int[Tensor,
     The head's gradient is the sum of (q - y) f^T over pictures of features f, which are known by
     now; solved for each picture's q - y, only the entry of its label is negative.
     """
+    found = _misses(seen, images, draw)
+    return None if found is None else found[0].argmin(1)
+
+
+def soft_of_each(
+    seen: Observation, images: Images, draw: Draw | None
+) -> Float[Tensor, "b c"] | None:
+    """Return what each picture was trained on, as mixed labels: y out of q - y, for known features.
+
+    Of an update that nobody scaled.
+    """
+    found = _misses(seen, images, draw)
+    if found is None:
+        return None
+    miss, features = found
+    with torch.no_grad():
+        odds = seen.model.vit.classify(features.to(images)).double().softmax(1)
+    return odds - len(images) * miss
+
+
+def _misses(
+    seen: Observation, images: Images, draw: Draw | None
+) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b f"]] | None:
+    """Return each picture's part q - y of the head's gradient, and its features."""
     vit, shared = seen.model.vit, as_gradient(seen)
     if ViT.HEAD not in shared or len(vit.heads) != 1:
         return None
@@ -31,7 +55,7 @@ def of_each(seen: Observation, images: Images, draw: Draw | None) -> Int[Tensor,
     if ViT.HEAD_BIAS in shared:
         columns = torch.cat([columns, torch.ones_like(columns[:1])])
         rows = torch.cat([rows, shared[ViT.HEAD_BIAS].double()[None]])
-    return torch.linalg.lstsq(columns, rows).solution.argmin(1)
+    return torch.linalg.lstsq(columns, rows).solution, features
 
 
 def judged(

@@ -1,0 +1,88 @@
+"""Unmix: the private pictures behind a batch of mixtures, by one small linear system.
+
+Mixed pictures are exact network inputs for `peel`, which asks for no label. With each input's
+features the head's gradient gives what it was trained on, and that is the mixture's shares by
+class: where no two pictures have one class, these are the mixing matrix, and its inverse takes the
+inputs apart.
+"""
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from privbench.attack import Attack, Tick
+from privbench.attacks._peel.judge import soft_of_each
+from privbench.attacks._update.reading import mask
+from privbench.attacks.peel import Peel
+from privbench.observation import Observation
+from privbench.pixels import rounded
+from privbench.roles import Role
+from privbench.threat import Images, Reconstruction
+
+SURE = 0.02
+"""Share of all labels that may lie outside as many classes as there are pictures; set by reason."""
+ON_GRID = 0.2
+"""Root mean square distance from the 256 levels, in levels, below which pictures are rounded: of
+any other pixels it is 0.29."""
+CONDITION = 1e4
+"""Of the mixing matrix, beyond which its inverse gives noise."""
+
+
+class Unmix(Attack):
+    """Mixtures of pictures of a batch (mixup) taken apart: inputs by `peel`, shares by the head."""
+
+    paper: ClassVar[str] = "privbench"
+    roles: ClassVar[frozenset[Role]] = frozenset({Role.STEM, Role.TOKENS})
+
+    def nested(self) -> tuple[str, ...]:
+        """Name the attack that finds the network inputs."""
+        return ("peel",)
+
+    def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
+        """Find the inputs, read their shares, and solve; mixtures where that is not possible."""
+        inputs, share, evaluations = Peel().inputs(seen, rng, tick)
+        shares = soft_of_each(seen, inputs, mask(seen)) if share == 1 else None
+        report = {"found": share, "token_evaluations": float(evaluations)}
+        if shares is None:
+            note = "The network inputs or their shares are not known: nothing was taken apart."
+            return Reconstruction(inputs, float("inf"), report=report, warnings=(note,))
+        apart, outside, condition = unmixed(inputs, shares)
+        report |= {"condition": condition, "outside": outside}
+        if apart is None:
+            note = (
+                "The mixtures are left as they are: two pictures have one class, shares are equal, "
+                "or the update was scaled."
+            )
+            return Reconstruction(inputs, outside, report=report, warnings=(note,))
+        known = classes(shares)
+        return Reconstruction(apart.clamp(0, 1), outside, known, report=report)
+
+
+def classes(shares: Float[Tensor, "b c"]) -> Tensor:
+    """Return the classes that hold most, as many as there are pictures."""
+    return shares.sum(0).topk(len(shares)).indices.sort().values
+
+
+def unmixed(inputs: Images, shares: Float[Tensor, "b c"]) -> tuple[Images | None, float, float]:
+    """Return pictures, the share of labels outside their classes, and the matrix's condition.
+
+    No pictures where shares are not those of as many classes as there are pictures, or cannot be
+    inverted.
+    """
+    b, c = shares.shape
+    if b > c:
+        return None, float("inf"), float("inf")
+    mixing = shares[:, classes(shares)]  # inputs, pictures
+    outside = float((shares.abs().sum() - mixing.clamp(min=0).sum()) / b)
+    condition = float(torch.linalg.cond(mixing))
+    # all shares of a picture make one, give or take what other mixtures hold of it
+    scarce = bool((mixing.sum(0) < 0.25).any())
+    if outside > SURE or not condition < CONDITION or scarce:
+        return None, outside, condition
+    solved = torch.linalg.solve(mixing, inputs.flatten(1).double())
+    pictures = solved.view_as(inputs).to(inputs)
+    exact = rounded(pictures.clamp(0, 1))
+    near = float(255 * (pictures.clamp(0, 1) - exact).square().mean().sqrt()) < ON_GRID
+    return exact if near else pictures, outside, condition
