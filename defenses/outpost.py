@@ -23,7 +23,7 @@ class Outpost(Defense):
 
     paper: ClassVar[str] = "doi:10.1109/INFOCOM53939.2023.10228919"
     answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls")
-    SPREAD: ClassVar[str] = "spread"
+    SPREAD: ClassVar[str] = "spread of "
     ratio: Annotated[float, Field(ge=0, lt=1)] = 0.8
     """Share of the entries of each tensor that become zero, the smallest ones."""
     noise: Annotated[float, Field(ge=0)] = 0.8
@@ -41,10 +41,12 @@ class Outpost(Defense):
     ) -> Outputs:
         """Run the network, and hand on how far each tensor's weights are spread."""
         outputs = super().forward(vit, images, positions, randomness)
-        weights = [weight.detach().double() for weight in vit.trained().values()]
-        spread = torch.stack([(w - w.mean()).square().mean().clamp(max=1) for w in weights])
-        rows = spread.expand(len(outputs.logits), -1)
-        return replace(outputs, auxiliary={**outputs.auxiliary, self.SPREAD: rows})
+        own = {}
+        for name, weight in vit.named_parameters():
+            wide = weight.detach().double()
+            spread = (wide - wide.mean()).square().mean().clamp(max=1)
+            own[self.SPREAD + name] = spread.expand(len(outputs.logits))
+        return replace(outputs, auxiliary={**outputs.auxiliary, **own})
 
     def finish(
         self, gradients: Mapping[str, Tensor], outputs: Outputs, rng: Generator
@@ -54,13 +56,13 @@ class Outpost(Defense):
         place = len(squares) - round(self.share * len(squares))
         fisher = squares.kthvalue(max(place, 1)).values if place else -torch.inf
         found = {}
-        spread = outputs.auxiliary[self.SPREAD][0]
-        for (name, tensor), one in zip(gradients.items(), spread, strict=True):
+        for name, tensor in gradients.items():
+            scale = self.noise * float(outputs.auxiliary[self.SPREAD + name][0])
             small = round(self.ratio * tensor.numel())
             order = tensor.flatten().abs().argsort(stable=True)
             kept = tensor.flatten().clone()
             kept[order[:small]] = 0
-            noise = self.noise * float(one) * torch.randn(tensor.shape, generator=rng).to(tensor)
+            noise = scale * torch.randn(tensor.shape, generator=rng).to(tensor)
             loud = tensor.double().square() > fisher
             found[name] = kept.view_as(tensor) + torch.where(loud, noise, 0)
         return found
