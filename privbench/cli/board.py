@@ -1,5 +1,6 @@
 """The command line's leaderboard: leakage, utility and cost of all records in one table."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from privbench.reports.board import Section
     from privbench.reports.board_columns import Column
 
+LONG = 16
+"""Letters from which on a label takes several lines."""
 PAGE = 100
 """Letters of a line of the first eight columns."""
 MOST = 8
@@ -107,12 +110,20 @@ def _table(section: "Section", columns: "Sequence[Column]", *, whole: bool = Fal
         collapse_padding=True,
     )
     for column in columns:
+        lines = [line for row in section.rows for line in _broken(column.cell(row)).split("\n")]
         drawn.add_column(
-            column.heading,
+            column.heading.replace("-w", "-\nw"),
+            min_width=min(LONG, max(map(len, lines))) if column.text and whole else None,
             justify="left" if column.text else "right",
             overflow="fold",
             no_wrap=not column.text and (whole or not column.interval),
         )
     for row in section.rows:
-        drawn.add_row(*(column.cell(row) for column in columns))
+        cells = ((column.cell(row), column.text) for column in columns)
+        drawn.add_row(*(_broken(cell) if text else cell for cell, text in cells))
     return drawn
+
+
+def _broken(label: str) -> str:
+    """Break a long label where its parts meet: model, defense, settings."""
+    return re.sub(r" (?=\+ )|(?=\()", "\n", label) if len(label) > LONG else label

@@ -34,12 +34,13 @@ def flags(row: Mapping[str, Any], group: Sequence[Record]) -> tuple[str, str]:
         and control < floor + LEAKS
     )
     classes = group[0].case.model.settings.get("num_classes")
+    chance = 100 / classes if isinstance(classes, int) and classes > 0 else 0.0
     lowest = row.get("top1_lo")
     raised = {
         "void": void,
         "no control": bool(row["n"]) and control is None,
         "ambiguous": any(note.startswith(AMBIGUOUS) for note in notes),
-        "at chance": bool(classes) and lowest is not None and lowest <= 100 / float(classes or 1),
+        "at chance": lowest is not None and lowest <= chance,
         "few pictures": 0 < row["n"] < FEW,
     }
     found = [*dict.fromkeys(notes), *([VOID] if void else [])]

@@ -25,6 +25,8 @@ FEWEST = 3
 WIDE = 30
 """Ratio of the largest to the smallest value from which on an axis is logarithmic."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
+LARGEST = 1e300
+"""Of a setting: what is no number, or none that can be drawn, makes no curve."""
 LEAKAGE = "PSNR, dB (bars: 95 %)"
 TOP = 107.0
 """Upper end of the axis of PSNR, above its cap of 100 dB."""
@@ -117,7 +119,8 @@ def sweeps(records: Iterable[Record]) -> list[Sweep]:
             continue
         facts = _facts(done[0])
         for axis, value in facts.items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if number and -LARGEST < value < LARGEST:
                 rest = tuple((k, str(v)) for k, v in sorted(facts.items()) if k != axis)
                 curves.setdefault(axis, {}).setdefault(rest, {})[float(value)] = done
     found = []

@@ -45,8 +45,8 @@ GOOD: dict[str, SealedRecord[Any]] = {
     "utility": utility(),
 }
 COMMANDS: dict[str, list[tuple[str, ...]]] = {
-    "cases": [("leaderboard",), ("grid",), ("rescore",)],
-    "utility": [("compare", "vit_mjp", "vit_vanilla")],
+    "cases": [("leaderboard",), ("report",), ("grid",), ("rescore",)],
+    "utility": [("compare", "vit_mjp", "vit_vanilla"), ("leaderboard",)],
 }
 
 

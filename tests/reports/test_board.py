@@ -160,6 +160,13 @@ def test_flags_say_what_forbids_to_believe_a_row():
     assert rows(suite())["vit_mjp", "none", "pe_ls"]["flags"] == ""
 
 
+@pytest.mark.parametrize("odd", ["ten", 0, -1, None, 1e308])
+def test_an_odd_number_of_classes_raises_no_flag(odd):
+    model = part("vit_mjp", num_classes=odd)
+    row = rows(images([50.0], model=model), [accuracy([0, 1], model.label)])
+    assert "at chance" not in row[model.label, "none", "pe_ls"]["flags"]
+
+
 def test_the_note_of_an_ambiguous_update_is_what_the_ensemble_says():
     assert AMBIGUOUS in (ROOT / "attacks" / "auto.py").read_text(encoding="utf-8")
 

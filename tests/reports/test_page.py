@@ -273,6 +273,14 @@ def test_what_was_varied_in_three_steps_is_a_curve_and_what_else_changed_is_not_
     assert not sweeps([*sizes[:2], batch(4, settings={"depth": 3})])
 
 
+@pytest.mark.parametrize("odd", [10**400, float("nan"), float("inf"), True, "many", None])
+def test_settings_that_no_axis_holds_make_no_curve(odd):
+    some = [
+        one for v in (1, 2, odd) for one in images([30.0] * 2, defense=[part("noise", sigma=v)])
+    ]
+    assert not sweeps(some)
+
+
 def test_a_page_without_records_is_a_sentence(call, tmp_path):
     code, _, err = call("report", "--out", tmp_path / "empty")
     assert code == 2
