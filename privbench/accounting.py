@@ -54,10 +54,15 @@ def gaussian_epsilon(noise: float, delta: float, steps: int = 1) -> float:
     low, high = LOWEST, HIGHEST
     if gaussian_delta(2.0**high, alone) > delta:
         return inf
-    from scipy.optimize import brentq
+    from scipy.optimize import root_scalar
 
-    found = brentq(lambda power: gaussian_delta(2.0**power, alone) - delta, low, high, xtol=1e-12)
-    return 2.0 ** float(found)
+    found = root_scalar(
+        lambda power: gaussian_delta(2.0**power, alone) - delta,
+        bracket=(low, high),
+        method="brentq",
+        xtol=1e-12,
+    )
+    return 2.0 ** float(found.root)
 
 
 def sampled_epsilon(noise: float, rate: float, steps: int, delta: float) -> float | None:

@@ -29,7 +29,7 @@ def hockey_stick(epsilon: float, noise: float) -> float:
     """The delta by its definition: an integral over two densities one sensitivity apart."""
 
     def excess(x: float) -> float:
-        return max(0.0, norm.pdf(x, 1 / noise) - exp(epsilon) * norm.pdf(x))
+        return max(0.0, float(norm.pdf(x, 1 / noise) - exp(epsilon) * norm.pdf(x)))
 
     edge = epsilon * noise + 1 / (2 * noise)
     return quad(excess, edge, edge + 40, epsabs=1e-13)[0]

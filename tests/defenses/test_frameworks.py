@@ -8,13 +8,14 @@ that add_localdp_gaussian_noise_to_params(..., 1.5, 0.7, 1e-6) hands to add_gaus
 """
 
 from math import inf
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import kstest
 
-from privbench.accounting import gaussian_epsilon
+from privbench.accounting import Privacy, gaussian_epsilon
 from privbench.component import make
 from privbench.defense import Defense
 from privbench.errors import BadSetting
@@ -25,9 +26,15 @@ A, B = [[0.5, -0.02, 0.001], [-0.3, 0.004, 0.0]], [0.03, -0.007, 0.012, -0.05]
 ARRAYS = {"a": torch.tensor(A), "b": torch.tensor(B), "c": torch.tensor(0.2)}
 
 
-def protect(name, tensors, seed=0, **settings):
+def protect(name, tensors, seed: int = 0, **settings: Any):
     defense = make(Defense, name, settings)
     return defense.protect(Update(tensors), generator(seed)).tensors
+
+
+def promised(defense: Defense, entries: int, delta: float) -> Privacy:
+    found = defense.privacy(entries, delta)
+    assert found is not None
+    return found
 
 
 def near(found, wanted):
@@ -67,7 +74,7 @@ def test_percentile_says_which_entries_are_as_they_were_and_how_far_off_the_othe
     assert near(off["b"].float(), [0, 0.02 * unit, 0.02 * unit, 0.04 * unit])
     assert float(off["c"]) == 0
     assert defense.deviations({"a": torch.zeros(3)}) == {}
-    assert defense.privacy(10, 1e-5).epsilon == inf
+    assert promised(defense, 10, 1e-5).epsilon == inf
 
 
 def test_svt_without_noise_is_flares():
@@ -75,7 +82,7 @@ def test_svt_without_noise_is_flares():
 
     SVTPrivacy(fraction=.5, epsilon=1e9, noise_var=1e9, gamma=.04, tau=.015, replace=False)
     """
-    loud = {"epsilon": 1e9, "noise_var": 1e9, "gamma": 0.04, "tau": 0.015}
+    loud: dict[str, Any] = {"epsilon": 1e9, "noise_var": 1e9, "gamma": 0.04, "tau": 0.015}
     pair = {name: ARRAYS[name] for name in "ab"}
     found = protect("svt", pair, fraction=0.5, replace=False, **loud)
     assert torch.allclose(found["a"], torch.tensor([[0.04, -0.02, 0], [-0.04, 0, 0]]), atol=1e-6)
@@ -89,7 +96,13 @@ def test_svt_with_noise_has_flares_statistics():
     standard deviation 1.40723.
     """
     array = torch.linspace(-2, 2, 20_000, dtype=torch.float64)
-    loud = {"fraction": 0.1, "epsilon": 3e4, "noise_var": 2.0, "gamma": 1.0, "tau": 0.5}
+    loud: dict[str, Any] = {
+        "fraction": 0.1,
+        "epsilon": 3e4,
+        "noise_var": 2.0,
+        "gamma": 1.0,
+        "tau": 0.5,
+    }
     found = protect("svt", {"a": array}, **loud)["a"]
     released = found != 0
     share = released.double()
@@ -103,23 +116,23 @@ def test_svt_with_noise_has_flares_statistics():
 
 def test_svt_counts_what_its_setting_leaves_out():
     """FLARE's own ledger for 20000 entries: 0.1 for the choice and 200 for 2000 releases."""
-    found = make(Defense, "svt", {}).privacy(20_000, 1e-5)
+    found = promised(make(Defense, "svt", {}), 20_000, 1e-5)
     assert found.claimed == 0.1
     choice = 0.00039528158697458226 + 0.09960471841302543 * 10
     assert found.epsilon - choice < 200
     assert found.epsilon > 30
-    few = make(Defense, "svt", {"fraction": 1e-9}).privacy(1, 1e-5)
+    few = promised(make(Defense, "svt", {"fraction": 1e-9}), 1, 1e-5)
     assert few.epsilon == pytest.approx(0.1 + 0.1)
 
 
 def test_flower_clips_and_scales_its_noise_as_flower_does():
     after = {"a": torch.tensor([[3.0, 0, -1], [0.5, 2, 0]]), "b": torch.tensor([1.0, -1.5])}
-    quiet = {"clipping_norm": 2.0, "sensitivity": 1e-12}
+    quiet: dict[str, Any] = {"clipping_norm": 2.0, "sensitivity": 1e-12}
     found = protect("flower_ldp", after, **quiet)
     wanted = [[1.4342743312, 0, -0.4780914337], [0.2390457219, 0.9561828875, 0]]
     assert near(found["a"], wanted)
     assert near(found["b"], [0.4780914337, -0.7171371656])
-    given = {"sensitivity": 1.5, "epsilon": 0.7, "delta": 1e-6}
+    given: dict[str, Any] = {"sensitivity": 1.5, "epsilon": 0.7, "delta": 1e-6}
     noise = protect("flower_ldp", {"a": torch.zeros(20_000)}, **given)["a"]
     assert kstest(noise.numpy(), "norm", args=(0, STD_DEV)).pvalue > 1e-3
 
@@ -129,13 +142,13 @@ STD_DEV = 11.354576843251017
 
 
 def test_flowers_epsilon_is_worse_than_its_setting():
-    found = make(Defense, "flower_ldp", {}).privacy(1000, 1e-5)
+    found = promised(make(Defense, "flower_ldp", {}), 1000, 1e-5)
     assert found.claimed == 1
     assert found.noise == pytest.approx((2 * np.log(1.25e5)) ** 0.5 / 2)
     assert 1.5 < found.epsilon < 2
-    honest = make(Defense, "flower_ldp", {"sensitivity": 2.0}).privacy(1000, 1e-5)
+    honest = promised(make(Defense, "flower_ldp", {"sensitivity": 2.0}), 1000, 1e-5)
     assert honest.epsilon < 1
-    much = make(Defense, "flower_ldp", {"sensitivity": 2.0, "epsilon": 40.0}).privacy(9, 1e-5)
+    much = promised(make(Defense, "flower_ldp", {"sensitivity": 2.0, "epsilon": 40.0}), 9, 1e-5)
     assert much.epsilon == pytest.approx(gaussian_epsilon(much.noise or 0, 1e-5))
     assert much.epsilon > 60
 

@@ -1,5 +1,7 @@
 """Defenses that choose entries: random ones, those between two sizes, and Outpost's."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ from tests.conftest import CPU
 SMALL = {"depth": 1, "embed_dim": 16, "num_heads": 2}
 
 
-def protect(name, tensor, seed=0, **settings):
+def protect(name, tensor, seed: int = 0, **settings: Any):
     defense = make(Defense, name, settings)
     return defense.protect(Update({"a": tensor}), generator(seed)).tensors["a"]
 
@@ -38,11 +40,11 @@ def test_random_entries_keeps_its_share_whatever_the_size(portion):
 
 def test_a_fixed_mask_is_the_same_in_every_round_and_a_fresh_one_is_not():
     array, other = some(500), some(500) + 7
-    fixed = [protect("random_entries", one, seed) != 0 for one in (array, other) for seed in "ab"]
+    fixed = [protect("random_entries", one, seed) != 0 for one in (array, other) for seed in (0, 1)]
     assert all(torch.equal(one, fixed[0]) for one in fixed)
     assert not torch.equal(fixed[0], protect("random_entries", array, seed=1) == 0)
-    mine = protect("random_entries", array, **{"seed": "a"} | {"mask": "fresh"}) != 0
-    yours = protect("random_entries", array, **{"seed": "b"} | {"mask": "fresh"}) != 0
+    mine = protect("random_entries", array, seed=0, mask="fresh") != 0
+    yours = protect("random_entries", array, seed=1, mask="fresh") != 0
     assert not torch.equal(mine, yours)
     own = make(Defense, "random_entries", {"seed": 5}).protect(Update({"a": array}), generator())
     assert not torch.equal(own.tensors["a"] != 0, fixed[0])

@@ -1,5 +1,7 @@
 """A defense is ranked only after an attack that is made for it has run."""
 
+from typing import Any
+
 import pytest
 
 from privbench.component import find, names
@@ -8,7 +10,7 @@ from privbench.reports.leaderboard import leaderboard
 from privbench.reports.unranked import answers
 from tests.sample_records import done, lost
 
-PLAIN = {"model": "vit_vanilla"}
+PLAIN: dict[str, Any] = {"model": "vit_vanilla"}
 
 
 def notes(*records):
