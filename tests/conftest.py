@@ -59,7 +59,7 @@ def quiet(*progress: object) -> None:
 
 def cheap(names: list[str]) -> Mapping[str, int | str]:
     """Settings that make any attack short."""
-    fixed = {"tier": "smoke", "seeds": 1}
+    fixed = {"tier": "smoke", "seeds": 1, "newton": 0}
     lowest = {name: value for name, value in fixed.items() if name in names}
     return lowest | {
         name: 2 for name in ("steps", "inner", "rounds", "starts", "polish") if name in names

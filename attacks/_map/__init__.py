@@ -1,0 +1,1 @@
+"""The most probable picture: its posterior, and the way down to it."""

@@ -1,0 +1,140 @@
+"""How improbable pictures are, given all entries of an update, their errors and a prior.
+
+A gradient is linear in the slopes of the loss at the logits, which are q - y for cross-entropy.
+They are unknowns of their own here: tied to the picture by a softmax they would make the update's
+size, and all of its entries, depend on it exponentially.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import functional_call
+
+from privbench.attacks._update.reading import from_pictures
+from privbench.attacks._update.wire import errors, in_its_units
+from privbench.client_step import ClientStep, Gradient
+from privbench.errors import BadUpdate
+from privbench.jacobian import Jacobian, Unknowns
+from privbench.observation import Observation
+from privbench.prior import covariance
+from privbench.threat import Images, Randomness
+
+LEAST = 1e-4
+"""Error that every entry is taken to have, as a share of its tensor's root mean square; set by
+reason: far below the noise that this attack is for, far above float32's."""
+
+Square = Float[Tensor, "k k"]
+
+
+class Posterior:
+    """Minus the logarithm of a posterior over pixels and slopes, but for a constant."""
+
+    def __init__(self, seen: Observation, draw: Randomness | None) -> None:
+        """Read the update; raises BadUpdate where it holds nothing."""
+        vit = seen.model.vit
+        self.shape, self.pixels = seen.shape, seen.shape[0] * 3 * vit.side**2
+        self.data = from_pictures(seen)
+        self.known = _precision(seen, self.data)
+        self.entries = sum(int((one > 0).sum()) for one in self.known.values())
+        if not self.entries:
+            raise BadUpdate("The shared tensors are zero: nothing is known of the picture.")
+        self.step = ClientStep(vit, seen.model.defense).apart()
+        self.draw = None if draw is None else draw.to(vit.mean.device)
+        self.blank = vit.mean.new_zeros(seen.shape[0], vit.classes)
+        self.weights = {n: self.step.vit.get_parameter(n).detach().clone() for n in self.data}
+        self.mean = vit.mean.double().expand(seen.shape).flatten()
+        self.half = torch.linalg.cholesky(covariance(vit))  # k k
+
+    def logits(self, weights: Mapping[str, Tensor], images: Images) -> Tensor:
+        """Answers of the network that a client runs, b x classes."""
+        named = {f"vit.{name}": tensor for name, tensor in weights.items()}
+        return functional_call(self.step, named, (images, self.blank, self.draw))[1].logits
+
+    def loss(self, weights: Gradient, unknowns: Unknowns) -> Float[Tensor, ""]:
+        """Return a loss whose gradient in the weights is the update."""
+        images, slopes = self.split(unknowns)
+        return (self.logits(weights, images) * slopes).sum()
+
+    def split(self, unknowns: Unknowns) -> tuple[Images, Tensor]:
+        """Return pictures and slopes."""
+        pixels, slopes = unknowns[: self.pixels], unknowns[self.pixels :]
+        return pixels.view(self.shape), slopes.view(self.blank.shape)
+
+    def join(self, images: Images, slopes: Float[Tensor, "b classes"]) -> Unknowns:
+        """Return unknowns, the slopes brought to the update's scale by least squares."""
+        both = torch.cat([images.flatten(), slopes.flatten()])
+        found = self.here(both).gradient
+        dot = sum(
+            float((w * self.data[n] * found[n]).double().sum()) for n, w in self.known.items()
+        )
+        size = sum(float((w * found[n].square()).double().sum()) for n, w in self.known.items())
+        return torch.cat([images.flatten(), slopes.flatten() * (dot / size if size else 1.0)])
+
+    def here(self, unknowns: Unknowns) -> Jacobian:
+        """Return how the update changes with the unknowns."""
+        return Jacobian(self.loss, self.weights, unknowns)
+
+    def value(self, unknowns: Float[Tensor, " k"]) -> tuple[float, Float[Tensor, " k"], float]:
+        """Return the cost, its gradient, float64, and the data's share of it per entry: 1 if right.
+
+        One evaluation of the model's gradient, and one backward pass through it.
+        """
+        at = unknowns.float().requires_grad_()
+        weights = {name: tensor.requires_grad_() for name, tensor in self.weights.items()}
+        with torch.enable_grad():
+            loss = self.loss(weights, at)
+            found = torch.autograd.grad(
+                loss, list(weights.values()), create_graph=True, materialize_grads=True
+            )
+            parts = [
+                (self.known[name] * (self.data[name] - slope).square()).double().sum()
+                for name, slope in zip(weights, found, strict=True)
+            ]
+            misfit = torch.stack(parts).sum()
+            pull = torch.autograd.grad(misfit / 2, at)[0].double()
+        white = self.whitened(unknowns)
+        pull[: self.pixels] += self._back(white).flatten()
+        cost = float(misfit.detach()) / 2 + float(white.square().sum()) / 2
+        return cost, pull, float(misfit.detach()) / self.entries
+
+    def whitened(self, unknowns: Float[Tensor, " k"]) -> Float[Tensor, "q b"]:
+        """Return L^-1 (x - mean) for each picture, where the prior's covariance is L L^T."""
+        away = unknowns[: self.pixels].double() - self.mean
+        columns = away.view(self.shape[0], -1).T
+        return torch.linalg.solve_triangular(self.half, columns, upper=False)
+
+    def _back(self, white: Float[Tensor, "q b"]) -> Float[Tensor, "b q"]:
+        return torch.linalg.solve_triangular(self.half.T, white, upper=True).T
+
+    def spread(self, unknowns: Unknowns) -> Square:
+        """Return L for each picture, and the slopes' own size: coordinates of the prior."""
+        _, slopes = self.split(unknowns)
+        sizes = slopes.double().norm().expand(slopes.numel())
+        return torch.block_diag(*[self.half] * self.shape[0], torch.diag(sizes))
+
+    def precision(self) -> Square:
+        """Inverse covariance of the prior, which says nothing of the slopes."""
+        one = torch.cholesky_inverse(self.half)
+        rest = one.new_zeros(self.blank.numel(), self.blank.numel())
+        return torch.block_diag(*[one] * self.shape[0], rest)
+
+
+def _precision(seen: Observation, data: Mapping[str, Tensor]) -> Gradient:
+    """One over the variance of each entry's error, zero where the defense made the entry."""
+    defense, shared = seen.model.defense, seen.update.tensors
+    kept = defense.measured(shared)
+    own = in_its_units(seen, data, defense.deviations(shared))
+    wire = in_its_units(seen, data, errors(seen))
+    found = {}
+    for name, tensor in data.items():
+        size = tensor.double().square().mean().sqrt()
+        variance = (LEAST * size).square().expand_as(tensor)
+        for told in (own, wire):
+            if name in told:
+                variance = variance + told[name].square()
+        one = torch.where(variance > 0, 1 / variance, 0)
+        one = torch.where(kept[name], one, 0) if name in kept else one
+        found[name] = one.to(tensor)
+    return found

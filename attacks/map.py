@@ -1,0 +1,110 @@
+"""Most probable picture: all entries of the update, weighted by their known errors, and a prior.
+
+The noise of a million entries averages out over three thousand pixels, if all of them are used.
+From a closed form's picture L-BFGS goes down the posterior, in coordinates in which the prior is
+round, then in those in which the posterior itself is, by its exact Gauss-Newton matrix.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Generator
+
+from privbench.attack import Attack, Tick, check
+from privbench.attacks._map.descent import descend, newton_coordinates
+from privbench.attacks._map.posterior import Posterior
+from privbench.attacks._update.reading import labels, mask
+from privbench.component import make
+from privbench.errors import PrivbenchError, UnsupportedModel
+from privbench.observation import Observation
+from privbench.threat import Images, Randomness, Reconstruction
+from privbench.vit import ViT
+
+MOST = 2**13
+"""Unknowns whose square matrices are built: 512 MB each."""
+ARRIVED = 1.2
+"""Cost per entry up to which noise explains what is left."""
+
+
+class MaximumAPosteriori(Attack):
+    """Most probable picture given every entry, its known error and a Gaussian prior; slow."""
+
+    paper: ClassVar[str] = "privbench; prior and likelihood as in arXiv:2111.04706"
+    start: Literal["pe_ls", "span", "mean"] = "pe_ls"
+    """Attack whose picture it begins with; the mean color where that one cannot run."""
+    steps: Annotated[int, Field(ge=1)] = 600
+    """Evaluations in the prior's coordinates."""
+    newton: Annotated[int, Field(ge=0)] = 250
+    """Evaluations in the posterior's, whose matrix takes two backward passes a pixel; 0: none."""
+    damping: Annotated[float, Field(ge=0)] = 1e3
+    """How much more the prior counts in that matrix: it holds steps back."""
+
+    def nested(self) -> tuple[str, ...]:
+        """Name the attack that it begins with."""
+        return (self.start,)
+
+    def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
+        """Go down the posterior; raises UnsupportedModel on a picture too large for its matrix."""
+        vit = seen.model.vit
+        if seen.shape[0] * 3 * vit.side**2 > MOST:
+            raise UnsupportedModel(
+                f"map builds matrices over all pixels of a batch, and {seen.shape[0]} of "
+                f"{vit.side} px are too many. Choose a smaller batch, a victim of at most "
+                f"{int((MOST / 3) ** 0.5)} px, or another attack."
+            )
+        images, draw, calls = self._begin(seen, rng)
+        known = labels(seen)
+        posterior = Posterior(seen, draw)
+        at = posterior.join(images, _slopes(posterior, images, known))
+        total, done = self.steps + self.newton + posterior.pixels * bool(self.newton), 0
+
+        def step(misfit: float) -> None:
+            nonlocal done
+            done = min(done + 1, total - 1)
+            tick(done, total, misfit)
+
+        first = posterior.value(at.double())[2]
+        at, misfit, used = descend(posterior, at, posterior.spread(at), self.steps, step)
+        calls += used + 1
+        report = {"misfit_first": first, "misfit_prior": misfit}
+        if self.newton:
+            matrix = newton_coordinates(
+                posterior, at, self.damping, lambda n: tick(min(done + n, total - 1), total, misfit)
+            )
+            at, misfit, used = descend(posterior, at, matrix, self.newton, step)
+            calls += used + 2 * posterior.pixels
+        warnings = []
+        if misfit > ARRIVED:
+            warnings.append(
+                "The most probable picture was not reached: the update's entries are off by more "
+                f"than their noise, {misfit:.3g} times its variance where 1 is right."
+            )
+        tick(total, total, misfit)
+        picture = posterior.split(at)[0].clamp(0, 1)
+        report["misfit"] = misfit
+        return Reconstruction(
+            picture.clone(), misfit, known, calls, report, tuple(warnings), draw=None
+        )
+
+    def _begin(self, seen: Observation, rng: Generator) -> tuple[Images, Randomness | None, int]:
+        """Return a first picture, the defense's draw as far as it is known, and the cost."""
+        attack, draw = make(Attack, self.start, {}), mask(seen)
+        try:
+            given = seen.update.tensors
+            check(attack, self.start, seen.knows, given, seen.model.vit, seen.protocol)
+            found = attack.reconstruct(seen, rng, lambda *_: None)
+        except PrivbenchError:
+            return seen.model.vit.mean.expand(seen.shape).clone(), draw, 0
+        return found.images, found.draw or draw, found.gradient_calls
+
+
+def _slopes(posterior: Posterior, images: Images, known: torch.Tensor) -> torch.Tensor:
+    """Return q - y: as the bias of the head shows it, else as the network has it on the picture."""
+    told = posterior.data.get(ViT.HEAD_BIAS)
+    if told is not None and len(images) == 1:
+        return told[None]
+    with torch.no_grad():
+        found = posterior.logits(posterior.weights, images).softmax(1)
+    found[range(len(images)), known] -= 1
+    return found / len(images)
