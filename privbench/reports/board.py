@@ -6,7 +6,7 @@ threat model, seed) stand in another section, and ranks are of one section.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -28,6 +28,7 @@ from privbench.reports.pictures import (
 )
 from privbench.reports.ranks import paired, ranks
 from privbench.reports.stats import holm, mean_intervals
+from privbench.reports.unranked import faced, unranked
 from privbench.reports.utility_figures import utility_figures
 
 LEAK = "psnr"
@@ -64,6 +65,8 @@ class _Line:
     group: list[Record]
     everyone: list[Record]
     """Records of all attacks that this one stands for."""
+    unfaced: str | None = None
+    """What nobody has run on its defense."""
 
 
 def board(
@@ -78,11 +81,14 @@ def board(
     `by` that is no key, and BadData where a metric comes in two versions.
     """
     UnknownName.refuse("column to go by", by or (), KEYS)
-    groups = rows_of(distinct(records))
+    records = distinct(records)
+    groups, ran = rows_of(records), faced(records)
     refuse_mixed(record for group in groups.values() for record in group)
     pooled = [key for key in POOLED if by and key not in by]
     measured = utility_figures(utility)
-    lines = _lines(groups, pooled)
+    lines = [
+        replace(line, unfaced=unranked(line.group[0].case, ran)) for line in _lines(groups, pooled)
+    ]
     shared = [key for key in SECTION if key not in pooled]
 
     def protocol(line: _Line) -> tuple[str, ...]:
@@ -158,7 +164,7 @@ def _row(
         row |= measured.get(victim, {})  # type: ignore[arg-type]
     derived = figures(tables, line.keys)
     row |= derived | ({"joined": tuple(derived)} if derived else {})
-    row["flags"], row["notes"] = flags(row, line.group)
+    row["flags"], row["notes"] = flags(row, line.group, line.unfaced if row["n"] else None)
     return row
 
 
@@ -247,7 +253,8 @@ def _ranked(lines: Sequence[_Line], rows: Sequence[Row], protocol: Mapping[str, 
     ]
     for (i, _), p in zip(tested, holm(paired(units, tested)), strict=True):
         rows[i]["lost_p"] = p
-    for row, rank in zip(rows, ranks(units), strict=True):
+    ranked = [{} if line.unfaced else unit for line, unit in zip(lines, units, strict=True)]
+    for row, rank in zip(rows, ranks(ranked), strict=True):
         row["rank"] = rank
     order = sorted(range(len(rows)), key=lambda i: _place(rows[i]))
     return Section(protocol, [rows[i] for i in order], [lines[i].group for i in order])

@@ -13,6 +13,7 @@ AMBIGUOUS = "The objective is at the noise floor but members disagree"
 """How the note of an ensemble begins whose members explain one update by several pictures."""
 
 FLAGS = {
+    "unranked": "no attack that is made for its defense has run on it; the note names some",
     "void": "the attack fails on the undefended control, too, so its failure shows nothing",
     "no control": "the undefended victim was not attacked alike, so nobody knows whether it works",
     "ambiguous": "several different pictures explain the update; believe none of them",
@@ -22,8 +23,10 @@ FLAGS = {
 """Flags and what they mean, the gravest first."""
 
 
-def flags(row: Mapping[str, Any], group: Sequence[Record]) -> tuple[str, str]:
-    """Return the flags of a row, and all notes of its records."""
+def flags(
+    row: Mapping[str, Any], group: Sequence[Record], unfaced: str | None = None
+) -> tuple[str, str]:
+    """Return the flags of a row, and all notes of its records; and what nobody has run there."""
     notes = [record.error for record in group if record.error]
     notes += [text for record in group if record.status == "done" for text in record.warnings]
     control, floor = row.get("psnr_control"), row.get("psnr_floor")
@@ -37,11 +40,12 @@ def flags(row: Mapping[str, Any], group: Sequence[Record]) -> tuple[str, str]:
     chance = 100 / classes if isinstance(classes, int) and classes > 0 else 0.0
     lowest = row.get("top1_lo")
     raised = {
+        "unranked": unfaced is not None,
         "void": void,
         "no control": bool(row["n"]) and control is None,
         "ambiguous": any(note.startswith(AMBIGUOUS) for note in notes),
         "at chance": lowest is not None and lowest <= chance,
         "few pictures": 0 < row["n"] < FEW,
     }
-    found = [*dict.fromkeys(notes), *([VOID] if void else [])]
+    found = [*dict.fromkeys(notes), *([VOID] if void else []), *([unfaced] if unfaced else [])]
     return ", ".join(name for name in FLAGS if raised[name]), " | ".join(found)

@@ -34,11 +34,12 @@ def unranked(case: Case, ran: Mapping[Situation, set[str]]) -> str | None:
 
 
 def faced(records: Iterable[Record]) -> Mapping[Situation, set[str]]:
-    """Return the names of attacks that have a score, by the situation they had it in."""
+    """Return names of attacks that have a score, alone or inside another, by their situation."""
     found: dict[Situation, set[str]] = defaultdict(set)
     for record in records:
         if record.status == "done":
-            found[situation(record.case)].add(record.case.attack.name)
+            case = record.case
+            found[situation(case)] |= {case.attack.name, *case.nested}
     return found
 
 

@@ -51,6 +51,13 @@ def rows(records, *args, **kwargs):
     return {(r["model"], r["defense"], r["attack"]): r for r in section.rows}
 
 
+@pytest.fixture(autouse=True)
+def _any_attack_will_do(request, monkeypatch):
+    """So that a test needs no second attack, unless it is about that."""
+    if "unranked" not in request.node.name:
+        monkeypatch.setattr("privbench.reports.board.unranked", lambda case, ran: None)
+
+
 def suite():
     vanilla = images(range(50, 74), model="vit_vanilla")
     mjp = images(range(20, 44))
@@ -139,6 +146,16 @@ def test_the_leakiest_pictures_have_a_column_where_there_are_enough():
     many = rows(images(range(FEWEST)))["vit_mjp", "none", "pe_ls"]
     assert many["psnr_p95"] == pytest.approx(np.quantile(range(FEWEST), 0.95))
     assert "psnr_p95" not in rows(images(range(FEWEST - 1)))["vit_mjp", "none", "pe_ls"]
+
+
+def test_a_defense_that_no_attack_made_for_it_has_faced_is_unranked():
+    alone = rows(suite())["vit_mjp", "none", "pe_ls"]
+    assert alone["rank"] is None
+    assert alone["flags"] == "unranked"
+    assert "made for mjp" in alone["notes"]
+    answered = rows([*suite(), *images(range(20, 44), attack="span")])
+    assert answered["vit_mjp", "none", "pe_ls"]["rank"] is not None
+    assert not answered["vit_mjp", "none", "pe_ls"]["flags"]
 
 
 def test_flags_say_what_forbids_to_believe_a_row():
