@@ -23,8 +23,8 @@ from privbench.vit import ViT
 
 MOST = 2**13
 """Unknowns whose square matrices are built: 512 MB each."""
-ARRIVED = 1.2
-"""Cost per entry up to which noise explains what is left."""
+ARRIVED = 1.02
+"""Cost per entry up to which noise explains what is left: of 10,000 entries it varies by 0.014."""
 
 
 class MaximumAPosteriori(Attack):
@@ -78,7 +78,7 @@ class MaximumAPosteriori(Attack):
         if misfit > ARRIVED:
             warnings.append(
                 "The most probable picture was not reached: the update's entries are off by more "
-                f"than their noise, {misfit:.3g} times its variance where 1 is right."
+                "than their noise."
             )
         tick(total, total, misfit)
         picture = posterior.split(at)[0].clamp(0, 1)

@@ -41,6 +41,8 @@ class Probe:
     """Most pictures that have no more tokens than that."""
     precision: str
     """exact, bfloat16, float16, pruned, quantized, or rounded on the wire."""
+    told: bool
+    """Whether the defense names the size of the errors that it leaves."""
     local_steps: int
     rounds: int
     dropout: bool
@@ -89,6 +91,7 @@ def probe(seen: Observation) -> Probe:
         room,
         room // each,
         precision,
+        any(bool(t.any()) for t in seen.model.defense.deviations(seen.update.tensors).values()),
         protocol.local_steps,
         protocol.rounds,
         protocol.training,

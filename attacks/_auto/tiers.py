@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from privbench.attacks._auto.probe import Probe
 
 Tier = Literal["smoke", "fast", "standard", "full"]
-VERSION = 4
+VERSION = 5
 
 
 def always(_: Probe) -> bool:
@@ -44,6 +44,10 @@ def _few(one: Probe) -> bool:
     return exact and one.tokens <= one.room and (one.batch > 1 or _open(one))
 
 
+def _noisy(one: Probe) -> bool:
+    return one.batch == 1 and one.told and one.local_steps == 1
+
+
 def _loose(one: Probe) -> bool:
     return one.open_dimensions > 0
 
@@ -62,6 +66,13 @@ STAGES: tuple[tuple[str, tuple[Member, ...]], ...] = (
     (
         "tokens",
         (Member("peel", "fast", when=_few),),
+    ),
+    (
+        "posterior",
+        (
+            Member("map", "fast", {"steps": 300, "newton": 0}, when=_noisy),
+            Member("map", "standard", {"steps": 600}, when=_noisy),
+        ),
     ),
     (
         "restricted",

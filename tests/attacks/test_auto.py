@@ -190,3 +190,14 @@ def test_a_client_without_a_mask_shows_none(victim, shared):
     found = attack("fast").reconstruct(seen, generator("a"), quiet)
     assert found.report["probe_masked"] == 0
     assert found.report["certified"] == 1
+
+
+def test_errors_of_known_size_send_the_most_probable_picture(victim, shared):
+    def sent(*given, **more):
+        found = probe(shared(victim(*given), **more)[0])
+        return [one.name for stage in members("fast", found) for one in stage]
+
+    assert "map" in sent("vit_vanilla", "noise")
+    assert "map" in sent("vit_vanilla", "round")
+    assert "map" not in sent("vit_vanilla")
+    assert "map" not in sent("vit_vanilla", "noise", batch=2)
