@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from privbench.attack import Attack, Tick
 from privbench.attacks._linear.denoise import solve
 from privbench.attacks._linear.smooth import complete_columns, complete_rows
-from privbench.attacks._update.noise import deviations, floored
+from privbench.attacks._update.noise import deviations, floored, grid
 from privbench.attacks._update.reading import comparable, from_pictures, stated_errors
 from privbench.attacks._update.system import System, read, relative
 from privbench.attacks._update.wire import errors, in_its_units
@@ -92,6 +92,8 @@ class PositionLeastSquares(Attack):
                 of_token = either[ViT.POSITIONS][0, vit.prefix :]
                 of_embedding = either[ViT.PROJECTION].flatten(1) / system.scale
                 kind = "rounded" if known else "noisy or has gaps as its defense says"
+                if stated and grid(token) and grid(token) == grid(embedding):
+                    kind = f"rounded to {grid(token)}"
                 if stated:
                     of_token = floored(of_token, token)
                     of_embedding = floored(of_embedding, embedding)

@@ -6,10 +6,11 @@ class: where no two pictures have one class, these are the mixing matrix, and it
 inputs apart.
 """
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Generator, Tensor
 
 from privbench.attack import Attack, Tick
@@ -36,13 +37,20 @@ class Unmix(Attack):
     paper: ClassVar[str] = "privbench"
     roles: ClassVar[frozenset[Role]] = frozenset({Role.STEM, Role.TOKENS})
 
+    rounds: Annotated[int, Field(ge=1)] = 40
+    """Of `peel`."""
+    starts: Annotated[int, Field(ge=1)] = 128
+    """Of `peel`, in a round."""
+
     def nested(self) -> tuple[str, ...]:
         """Name the attack that finds the network inputs."""
         return ("peel",)
 
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         """Find the inputs, read their shares, and solve; mixtures where that is not possible."""
-        inputs, share, evaluations = Peel().inputs(seen, rng, tick)
+        inputs, share, evaluations = Peel(rounds=self.rounds, starts=self.starts).inputs(
+            seen, rng, tick
+        )
         shares = soft_of_each(seen, inputs, mask(seen)) if share == 1 else None
         report = {"found": share, "token_evaluations": float(evaluations)}
         if shares is None:

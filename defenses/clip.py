@@ -48,6 +48,10 @@ class Clip(Defense):
         }
         return Update(scaled, update.withheld)
 
+    def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return nothing: a factor leaves no errors."""
+        return {}
+
     @property
     def by_tensor(self) -> bool:
         """Whether each tensor is clipped by itself."""

@@ -206,15 +206,19 @@ class Stack(Defense):
         return found
 
     def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "..."]]:
-        """Return what the parts' independent errors come to, if each part that changes it tells."""
-        changing = [part for part in self.parts if part.changes("protect")]
-        if not all(part.changes("deviations") for part in changing):
-            return {}
+        """Return what the parts' independent errors come to, if each part that changes it tells.
+
+        A factor that comes later shrinks errors by as much as nobody knows.
+        """
         squares: dict[str, Tensor] = {}
-        for part in changing:
-            for name, error in part.deviations(tensors).items():
+        known = True
+        for part in self.parts:
+            errors, chooses = part.deviations(tensors), part.changes("measured")
+            if part.changes("protect") and not chooses:
+                known &= part.changes("deviations") and not (squares and not errors)
+            for name, error in errors.items():
                 squares[name] = squares.get(name, 0) + error.square()
-        return {name: square.sqrt() for name, square in squares.items()}
+        return {name: square.sqrt() for name, square in squares.items()} if known else {}
 
     def privacy(self, entries: int, delta: float) -> Privacy | None:
         """Return the strongest guarantee: what other parts do before or after takes none away."""

@@ -100,8 +100,8 @@ def _works(row: Mapping[str, Any]) -> bool:
 def pareto(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     """Return the points that no other beats in both: more of the first, less of the second.
 
-    >>> pareto([(80, 90), (70, 20), (75, 95), (60, 30)])
-    [(70, 20), (80, 90)]
+    >>> pareto([(80.0, 90.0), (70.0, 20.0), (75.0, 95.0), (60.0, 30.0)])
+    [(70.0, 20.0), (80.0, 90.0)]
     """
     kept: list[tuple[float, float]] = []
     for x, y in sorted(points, key=lambda point: (-point[0], point[1])):

@@ -18,6 +18,8 @@ STOPS = [
 
 OPEN: dict[str, str] = {
     "--lr is the client's learning rate": "two sets of weights are needed: tests/audit",
+    "A gradient is shared before {} steps with it": "a file of a gradient: tests/audit",
+    "--noise is the standard deviation of what the client": "as for --lr: tests/audit",
     "cannot be simulated without their learning rate": "the same",
     "--optimizer is sgd or adamw": "the same",
     "Name the weights that the client sent as --after": "the same",

@@ -32,7 +32,7 @@ SETTING = re.compile(
 )
 COMMAND = re.compile(r"`privbench ([a-z-]+)([^`]*)`")
 NAMED = re.compile(r"--(attack|dataset|defense|eval|model) ([a-z]\w+)")
-ELSEWHERE = {"--nproc-per-node"}
+ELSEWHERE = {"--head", "--nproc-per-node"}
 """Options of other programs."""
 
 

@@ -73,7 +73,9 @@ def test_a_factor_of_the_update_changes_no_answer(attack, model, pictures):
     plain = answer(attack, seen)
     found = answer(attack, scaled(seen, lambda _: 3.7e-9))
     assert apart(found, plain) < SAME
-    assert found.objective == pytest.approx(plain.objective, rel=0.01, abs=1e-9)
+    # of an exact answer `map` has a cost that is rounding alone
+    least = 1e-7 if attack == "map" else 1e-9
+    assert found.objective == pytest.approx(plain.objective, rel=0.01, abs=least)
 
 
 @slow

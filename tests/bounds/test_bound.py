@@ -162,7 +162,7 @@ def test_the_terminal_prints_resumes_and_writes_a_table(call, tmp_path):
 def test_a_ceiling_falls_with_noise_and_is_exact_without(call, tmp_path):
     suite = tmp_path / "noise.yaml"
     levels = ", ".join(f"{{name: noise, settings: {{sigma: {s}}}}}" for s in (0.01, 0.1, 1, 10))
-    suite.write_text(f"model: vit_vanilla\nimages: 1\ndefense: [none, {levels}, clip]\n")
+    suite.write_text(f"model: vit_vanilla\nimages: 1\ndefense: [none, {levels}, quantize]\n")
     code, printed, _ = call("bound", "--suite", suite, *WORDS, "--out", tmp_path)
     assert code == 0
     found = {one.case.defended: one for one in BoundStore(tmp_path).records()}
@@ -172,7 +172,7 @@ def test_a_ceiling_falls_with_noise_and_is_exact_without(call, tmp_path):
     assert heights == sorted(heights, reverse=True)
     assert heights[0] == CAP
     assert found["noise(sigma=10.0)"].mse <= found["none"].blind
-    assert "What clip does to the update is not counted" in printed
+    assert "What quantize does to the update is not counted" in printed
 
 
 def test_decibels_are_those_of_psnr():

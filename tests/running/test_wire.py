@@ -199,7 +199,7 @@ def product():
             yield pytest.param(name, axis, marks=() if plain else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("name", "axis"), product())
+@pytest.mark.parametrize(("name", "axis"), list(product()))
 def test_every_attack_works_or_refuses_in_a_sentence(name, axis):
     kind = make(Attack, name, {})
     threat = {"server": "malicious"} if kind.malicious else {}
