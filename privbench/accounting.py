@@ -1,6 +1,6 @@
 """What differential privacy a defense's noise gives, in epsilon at a delta.
 
-The Gaussian mechanism is exact (Balle and Wang, arXiv:1805.06083, theorem 8), also over many steps
+The Gaussian mechanism is exact (Balle and Wang, arXiv:1805.06530, theorem 8), also over many steps
 on all data; steps on random parts of it take Opacus' accountant (pip install privbench[dp]).
 """
 
