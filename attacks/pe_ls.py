@@ -16,14 +16,16 @@ from privbench.attack import Attack, Tick
 from privbench.attacks._linear.denoise import solve
 from privbench.attacks._linear.smooth import complete_columns, complete_rows
 from privbench.attacks._update.noise import deviations, floored, grid
-from privbench.attacks._update.reading import comparable, from_pictures, stated_errors
+from privbench.attacks._update.reading import comparable, from_pictures, in_its_units
 from privbench.attacks._update.system import System, read, relative
-from privbench.attacks._update.wire import errors, in_its_units
+from privbench.attacks._update.wire import errors
 from privbench.observation import Observation
 from privbench.roles import Role
 from privbench.threat import Reconstruction
 from privbench.vit import ViT
 
+NAMED = "noisy or has gaps as its defense says"
+"""How a note calls an update whose errors the defense names."""
 EXACT = 1e-5
 """Relative residual up to which an update counts as unrounded and without noise."""
 
@@ -50,7 +52,10 @@ class PositionLeastSquares(Attack):
         shared = from_pictures(seen)
         system = read(shared, vit.prefix, comparable(seen))
         known = in_its_units(seen, shared, errors(seen))
-        stated = {} if known else stated_errors(seen, shared)
+        stated = {}
+        if not known:
+            told = seen.model.defense.deviations(seen.update.tensors)
+            stated = in_its_units(seen, shared, told)
         token, embedding = system.token, system.embedding
         n, d = token.shape
         u, s, vh = torch.linalg.svd(token)
@@ -91,12 +96,13 @@ class PositionLeastSquares(Attack):
             if either := known or stated:
                 of_token = either[ViT.POSITIONS][0, vit.prefix :]
                 of_embedding = either[ViT.PROJECTION].flatten(1) / system.scale
-                kind = "rounded" if known else "noisy or has gaps as its defense says"
-                if stated and grid(token) and grid(token) == grid(embedding):
-                    kind = f"rounded to {grid(token)}"
+                kind = "rounded"
                 if stated:
                     of_token = floored(of_token, token)
                     of_embedding = floored(of_embedding, embedding)
+                    short = grid(token)
+                    alike = short and short == grid(embedding)
+                    kind = f"rounded to {short}" if alike else NAMED
             else:
                 of_token, of_embedding, kind = deviations(token, embedding)
             enough = FINE if known else COARSE

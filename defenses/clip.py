@@ -1,14 +1,13 @@
 """Clipping of the update, or of each example's gradient, to a norm."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
 from privbench.defense import Defense
-from privbench.defenses._examples import clipped
+from privbench.defenses._clipping import clipped, factor
 from privbench.threat import Update
 
 
@@ -41,9 +40,9 @@ class Clip(Defense):
         if self.per_example:
             return update
         tensors = update.tensors
-        whole = self._factor(tensors.values())
+        whole = factor(tensors.values(), self.norm)
         scaled = {
-            name: tensor * (self._factor([tensor]) if self.by_tensor else whole)
+            name: tensor * (factor([tensor], self.norm) if self.by_tensor else whole)
             for name, tensor in tensors.items()
         }
         return Update(scaled, update.withheld)
@@ -56,8 +55,3 @@ class Clip(Defense):
     def by_tensor(self) -> bool:
         """Whether each tensor is clipped by itself."""
         return self.of == "tensor"
-
-    def _factor(self, tensors: Iterable[Tensor]) -> float:
-        # Wide, since squares of a large gradient are infinite in float32.
-        squares = [tensor.double().square().sum() for tensor in tensors]
-        return (self.norm / torch.stack(squares).sum().sqrt().clamp(min=self.norm)).item()

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from privbench.accounting import Privacy, gaussian_epsilon
 from privbench.defense import Defense
-from privbench.defenses._examples import clipped
+from privbench.defenses._clipping import clipped
 
 
 class DpSgd(Defense):

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from privbench.accounting import Privacy, classical_sigma, gaussian_epsilon
 from privbench.defense import Defense
+from privbench.defenses._clipping import factor
 from privbench.threat import Update
 
 
@@ -38,13 +39,11 @@ class FlowerLdp(Defense):
 
     def protect(self, update: Update, rng: Generator) -> Update:
         """Scale down to the norm, then add noise to every entry."""
-        squares = [tensor.double().square().sum() for tensor in update.tensors.values()]
-        norm = float(torch.stack(squares).sum().sqrt())
-        factor = min(1.0, self.clipping_norm / norm) if norm else 1.0
+        scale = factor(update.tensors.values(), self.clipping_norm)
         noisy = {}
         for name, tensor in update.tensors.items():
             noise = torch.randn(tensor.shape, generator=rng).to(tensor)
-            noisy[name] = factor * tensor + self.deviation * noise
+            noisy[name] = scale * tensor + self.deviation * noise
         return Update(noisy, update.withheld)
 
     def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

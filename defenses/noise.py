@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from privbench.defense import Defense
+from privbench.defenses._laplace import laplace
 from privbench.threat import Update
 
 
@@ -41,9 +42,7 @@ class Noise(Defense):
         """Draw noise of standard deviation one."""
         if self.distribution == "gaussian":
             return torch.randn(tensor.shape, generator=rng).to(tensor)
-        one, other = torch.rand((2, *tensor.shape), generator=rng, dtype=torch.float64)
-        # the difference of two exponential variables
-        return ((torch.log1p(-one) - torch.log1p(-other)) / 2**0.5).to(tensor)
+        return (laplace(tensor.shape, rng) / 2**0.5).to(tensor)
 
     def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "..."]]:
         """Return sigma, or what of a noisy tensor's size is due to it."""

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from privbench.accounting import Privacy
 from privbench.defense import Defense
+from privbench.defenses._zeros import nonzero
 from privbench.threat import Update
 
 
@@ -43,8 +44,7 @@ class Percentile(Defense):
 
     def measured(self, tensors: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "..."]]:
         """Return the entries that are not zero: what was cut off still says its sign."""
-        kept = {name: t != 0 for name, t in tensors.items() if t.ndim}
-        return {name: mask for name, mask in kept.items() if not mask.all()}
+        return nonzero({name: t for name, t in tensors.items() if t.ndim})
 
     def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return nothing for entries as they were; zeros lie below the smallest of all the others.

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from privbench.defense import Defense
+from privbench.defenses._zeros import nonzero
 from privbench.seeds import generator
 from privbench.threat import Update
 
@@ -39,7 +40,7 @@ class RandomEntries(Defense):
 
     def measured(self, tensors: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "..."]]:
         """Return the entries that are not zero."""
-        return {name: t != 0 for name, t in tensors.items() if not t.all()}
+        return nonzero(tensors)
 
     def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return nothing for shared entries; the others are as large as those."""

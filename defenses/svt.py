@@ -11,6 +11,8 @@ from torch import Generator, Tensor
 
 from privbench.accounting import Privacy, check_delta
 from privbench.defense import Defense
+from privbench.defenses._laplace import laplace
+from privbench.defenses._zeros import nonzero
 from privbench.threat import Update
 
 
@@ -43,10 +45,10 @@ class Svt(Defense):
         cut = flat.clamp(-self.gamma, self.gamma)
         wanted = self._wanted(len(flat))
         threshold_part, query_part = self._split(wanted)
-        threshold = self.tau + _laplace(1, self.gamma / threshold_part, rng).to(cut)
+        threshold = self.tau + (self.gamma / threshold_part * laplace([1], rng)).to(cut)
         accepted = torch.zeros_like(cut, dtype=torch.bool)
         while int(accepted.sum()) < wanted:
-            noise = _laplace(len(cut), 2 * self.gamma * wanted / query_part, rng).to(cut)
+            noise = (2 * self.gamma * wanted / query_part * laplace([len(cut)], rng)).to(cut)
             accepted |= cut.abs() + noise >= threshold
         candidates = accepted.nonzero().flatten()
         if self.replace:
@@ -54,7 +56,7 @@ class Svt(Defense):
         else:
             drawn = torch.randperm(len(candidates), generator=rng)[:wanted]
         chosen = candidates[drawn.to(candidates.device)]
-        noise = _laplace(len(cut), 2 * self.gamma / self.noise_var, rng).to(cut)
+        noise = (2 * self.gamma / self.noise_var * laplace([len(cut)], rng)).to(cut)
         released = torch.zeros_like(cut)
         released[chosen] = (cut + noise)[chosen]
         parts = released.split([update.tensors[n].numel() for n in names])
@@ -66,8 +68,7 @@ class Svt(Defense):
 
     def measured(self, tensors: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "..."]]:
         """Return the released entries."""
-        kept = {name: tensor != 0 for name, tensor in tensors.items() if tensor.ndim}
-        return {name: mask for name, mask in kept.items() if not mask.all()}
+        return nonzero({name: tensor for name, tensor in tensors.items() if tensor.ndim})
 
     def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the noise of released entries; the others lie anywhere up to gamma."""
@@ -98,8 +99,3 @@ class Svt(Defense):
         """Split the budget of the choice between threshold and queries as 1 to (2 c)^(2/3)."""
         threshold = self.epsilon / (1 + (2 * wanted) ** (2 / 3))
         return threshold, self.epsilon - threshold
-
-
-def _laplace(count: int, scale: float, rng: Generator) -> Tensor:
-    one, other = torch.rand((2, count), generator=rng, dtype=torch.float64)
-    return scale * (torch.log1p(-one) - torch.log1p(-other))

@@ -11,8 +11,8 @@ from privbench.auditing.audit import audit
 from privbench.component import make
 from privbench.errors import BadData
 from privbench.records.case import Record
-from privbench.records.store import Store, write
-from privbench.reports.leaderboard import leaderboard, to_csv
+from privbench.records.store import Store
+from privbench.reports.leaderboard import leaderboard, write_table
 from privbench.running.environment import device as pick
 from privbench.running.executor import Executor
 from privbench.running.forecast import Forecast, forecast
@@ -128,5 +128,5 @@ def foresee(
 
 def _write_table(store: Store) -> list[Record]:
     known = list(store.records())
-    write(store.folder / "leaderboard.csv", to_csv(leaderboard(known)))
+    write_table(store.folder, leaderboard(known))
     return known

@@ -5,7 +5,7 @@ derivative d2L/dw dx. One backward pass through dL/dx multiplies with it, one th
 transpose; no column is ever kept.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from jaxtyping import Float
@@ -20,6 +20,29 @@ AT_ONCE = 16
 Unknowns = Float[Tensor, " k"]
 Loss = Callable[[Gradient, Unknowns], Float[Tensor, ""]]
 """Of weights, by name, and unknowns."""
+
+
+def precision(
+    tensors: Mapping[str, Tensor],
+    errors: Iterable[Mapping[str, Tensor]],
+    kept: Mapping[str, Tensor],
+    least: float,
+) -> dict[str, Tensor]:
+    """One over the variance of each entry's independent errors, by name; zero where none was kept.
+
+    Errors are standard deviations. Each entry has one of at least this share of its tensor's root
+    mean square; a tensor without a mask was kept whole.
+    """
+    told, found = list(errors), {}
+    for name, tensor in tensors.items():
+        size = tensor.double().square().mean().sqrt()
+        variance = (least * size).square().expand_as(tensor)
+        for one in told:
+            if name in one:
+                variance = variance + one[name].square()
+        known = torch.where(variance > 0, 1 / variance, 0)
+        found[name] = torch.where(kept[name], known, 0) if name in kept else known
+    return found
 
 
 class Jacobian:

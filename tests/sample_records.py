@@ -5,6 +5,7 @@ from typing import Any
 
 from privbench.component import Part, label
 from privbench.records.case import Case, Record, Scores
+from privbench.records.utility import UtilityCase
 
 FACTS = {"unit": "dB", "higher_is_better": True, "cap": 100.0, "version": 1}
 
@@ -59,3 +60,20 @@ def done(psnr: Sequence[float] = (10.0,), floor: Sequence[float] = (8.0,), **giv
 
 def lost(status: Any = "failed", error: str = "ValueError: no", **given: Any) -> Record:
     return Record(case(**given), status, error=error)
+
+
+def accuracy_case(
+    model: Part | str = "vit_mjp", n: int = 2, weights_sha256: str = "ab" * 32
+) -> UtilityCase:
+    return UtilityCase(
+        model=part(model) if isinstance(model, str) else model,
+        control="vit_vanilla",
+        weights="init",
+        weights_sha256=weights_sha256,
+        evaluation=part("accuracy"),
+        condition={},
+        dataset=part("cifar10"),
+        n=n,
+        images_sha256="pixels",
+        seed=0,
+    )

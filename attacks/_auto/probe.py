@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from privbench.attacks._update.noise import grid, pruned, quantized
-from privbench.attacks._update.reading import from_pictures, mask
-from privbench.attacks._update.wire import errors, in_its_units
+from privbench.attacks._update.reading import from_pictures, in_its_units, mask
+from privbench.attacks._update.wire import errors
 from privbench.observation import Observation
 from privbench.vit import ViT
 

@@ -12,11 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import functional_call
 
-from privbench.attacks._update.reading import from_pictures
-from privbench.attacks._update.wire import errors, in_its_units
+from privbench.attacks._update.reading import from_pictures, in_its_units
+from privbench.attacks._update.wire import errors
 from privbench.client_step import ClientStep, Gradient
 from privbench.errors import BadUpdate
-from privbench.jacobian import Jacobian, Unknowns
+from privbench.jacobian import Jacobian, Unknowns, precision
 from privbench.observation import Observation
 from privbench.prior import covariance
 from privbench.threat import Images, Randomness
@@ -124,17 +124,6 @@ class Posterior:
 def _precision(seen: Observation, data: Mapping[str, Tensor]) -> Gradient:
     """One over the variance of each entry's error, zero where the defense made the entry."""
     defense, shared = seen.model.defense, seen.update.tensors
-    kept = defense.measured(shared)
-    own = in_its_units(seen, data, defense.deviations(shared))
-    wire = in_its_units(seen, data, errors(seen))
-    found = {}
-    for name, tensor in data.items():
-        size = tensor.double().square().mean().sqrt()
-        variance = (LEAST * size).square().expand_as(tensor)
-        for told in (own, wire):
-            if name in told:
-                variance = variance + told[name].square()
-        one = torch.where(variance > 0, 1 / variance, 0)
-        one = torch.where(kept[name], one, 0) if name in kept else one
-        found[name] = one.to(tensor)
-    return found
+    told = [in_its_units(seen, data, one) for one in (defense.deviations(shared), errors(seen))]
+    found = precision(data, told, defense.measured(shared), LEAST)
+    return {name: one.to(data[name]) for name, one in found.items()}

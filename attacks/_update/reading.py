@@ -165,12 +165,13 @@ def from_pictures(seen: Observation) -> dict[str, Tensor]:
     return shared | in_units(rest, by_tensor=True)
 
 
-def stated_errors(seen: Observation, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return standard deviations that the defense makes known, in the units of scaled tensors."""
-    known = seen.model.defense.deviations(seen.update.tensors)
+def in_its_units(
+    seen: Observation, shared: Mapping[str, Tensor], wrong: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return errors in the units of tensors that were scaled after they were read."""
     whole = measured(seen)
-    sizes = {n: float(whole[n].double().norm()) for n in known if n in shared}
-    return {n: known[n] * (float(shared[n].double().norm()) / s) for n, s in sizes.items() if s}
+    sizes = {n: float(whole[n].double().norm()) for n in wrong if n in shared}
+    return {n: wrong[n] * (float(shared[n].double().norm()) / s) for n, s in sizes.items() if s}
 
 
 def untold(seen: Observation) -> dict[str, Tensor]:

@@ -4,8 +4,6 @@ A fresh AdamW step subtracts u = g / (|g| + eps) and a decay that anybody can co
 nearly the sign of g, and g = eps u / (1 - |u|) as far as the wire leaves 1 - |u| to be seen.
 """
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -72,12 +70,3 @@ def _undone(seen: Observation) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
             u, error = ADAMW_EPS * u / rest, ADAMW_EPS * error / rest.square()
         found[name], doubts[name] = u.to(tensor), error
     return found, doubts
-
-
-def in_its_units(
-    seen: Observation, shared: Mapping[str, Tensor], wrong: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Return errors in the units of tensors that were scaled after they were read."""
-    whole = as_gradient(seen)
-    sizes = {n: float(whole[n].double().norm()) for n in wrong if n in shared}
-    return {n: wrong[n] * (float(shared[n].double().norm()) / s) for n, s in sizes.items() if s}

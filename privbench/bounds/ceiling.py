@@ -15,6 +15,7 @@ from torch.func import functional_call
 from privbench.client_step import ClientStep
 from privbench.defense import Defense
 from privbench.jacobian import Jacobian
+from privbench.jacobian import precision as weighed
 from privbench.observation import Observation
 from privbench.threat import Images, Randomness
 
@@ -31,16 +32,8 @@ Square = Float[Tensor, "k k"]
 
 def precision(defense: Defense, tensors: Mapping[str, Tensor]) -> Precision:
     """Return how well each entry of a shared update is known, as anybody can tell who sees it."""
-    kept, errors = defense.measured(tensors), defense.deviations(tensors)
-    found = {}
-    for name, tensor in tensors.items():
-        size = tensor.double().square().mean().sqrt()
-        variance = (ARITHMETIC * size).square().expand_as(tensor)
-        if name in errors:
-            variance = variance + errors[name].square()
-        one = torch.where(variance > 0, 1 / variance, 0)
-        found[name] = torch.where(kept[name], one, 0) if name in kept else one
-    return found
+    told = [defense.deviations(tensors)]
+    return weighed(tensors, told, defense.measured(tensors), ARITHMETIC)
 
 
 def jacobian(

@@ -51,20 +51,20 @@ def leaderboard(
     Also writes leaderboard.csv, a row for each attack.
     """
     from privbench.cli.records import records_of
-    from privbench.records.store import Store, write
+    from privbench.records.store import Store
     from privbench.records.utility import UtilityStore
     from privbench.reports.board import board
     from privbench.reports.board_columns import shown
     from privbench.reports.formats import FORMATS
     from privbench.reports.joined import joined
     from privbench.reports.leaderboard import leaderboard as tabulate
-    from privbench.reports.leaderboard import to_csv
+    from privbench.reports.leaderboard import write_table
 
     records = records_of(Store(out))
     utility = UtilityStore(out).records()
     table = tabulate(records)
     sections = board(records, utility, joined(out), split_names(by) or None)
-    write(out / "leaderboard.csv", to_csv(table))
+    place = write_table(out, table)
     if format_ != "text":
         columns = shown(sections, everything or format_ == "csv")
         typer.echo(FORMATS[format_](sections, columns), nl=False)
@@ -80,7 +80,7 @@ def leaderboard(
         screen.print(f"{name}: {what}.", highlight=False)
     for note in notes(table):
         screen.print(f"Note. {note}", highlight=False)
-    screen.print(f"Table: {out / 'leaderboard.csv'}", soft_wrap=True)
+    screen.print(f"Table: {place}", soft_wrap=True)
 
 
 def _parts(section: "Section", columns: "Sequence[Column]") -> "list[Table]":

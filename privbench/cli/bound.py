@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from privbench.cli.options import Names, Out, Weights, console
+from privbench.cli.options import Chosen, DataRoot, Names, On, Out, Private, Weights, console
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,18 +19,10 @@ def register(app: typer.Typer) -> None:
 
 def bound(
     model: Annotated[Names, typer.Option(help="Victims; all combinations are bounded.")] = None,
-    defense: Annotated[
-        Names, typer.Option(help="On the shared update; a+b stacks two. \\[default: none]")
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Private pictures. \\[default: the victim's own]")
-    ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(help="Folder that holds the data set.", metavar="PATH")
-    ] = None,
-    images: Annotated[
-        str | None, typer.Option(help="How many, or which: 3,5,7. \\[default: 8]", metavar="N")
-    ] = None,
+    defense: On = None,
+    dataset: Private = None,
+    data_root: DataRoot = None,
+    images: Chosen = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the client. \\[default: 0]")] = None,
     set_: Annotated[
         Names,

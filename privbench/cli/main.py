@@ -17,7 +17,17 @@ from privbench.cli import submission as cli_submission
 from privbench.cli import utility as cli_utility
 from privbench.cli import victims as cli_victims
 from privbench.cli.forecast import foretell
-from privbench.cli.options import FAILED, Names, Out, Weights, console
+from privbench.cli.options import (
+    FAILED,
+    Chosen,
+    DataRoot,
+    Names,
+    On,
+    Out,
+    Private,
+    Weights,
+    console,
+)
 from privbench.errors import PrivbenchError
 
 if TYPE_CHECKING:
@@ -52,18 +62,10 @@ def run(
         Names, typer.Option(help="Attacks; repeat it, or separate by commas.")
     ] = None,
     model: Annotated[Names, typer.Option(help="Victims; all combinations are run.")] = None,
-    defense: Annotated[
-        Names, typer.Option(help="On the shared update; a+b stacks two. \\[default: none]")
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Private pictures. \\[default: the victim's own]")
-    ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(help="Folder that holds the data set.", metavar="PATH")
-    ] = None,
-    images: Annotated[
-        str | None, typer.Option(help="How many, or which: 3,5,7. \\[default: 8]", metavar="N")
-    ] = None,
+    defense: On = None,
+    dataset: Private = None,
+    data_root: DataRoot = None,
+    images: Chosen = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Images per update. \\[default: 1]", metavar="B")
     ] = None,

@@ -18,6 +18,21 @@ Weights = Annotated[
         metavar="NAME",
     ),
 ]
+On = Annotated[
+    list[str] | None,
+    typer.Option("--defense", help="On the shared update; a+b stacks two. \\[default: none]"),
+]
+Private = Annotated[
+    str | None,
+    typer.Option("--dataset", help="Private pictures. \\[default: the victim's own]"),
+]
+DataRoot = Annotated[
+    Path | None, typer.Option("--data-root", help="Folder that holds the data set.", metavar="PATH")
+]
+Chosen = Annotated[
+    str | None,
+    typer.Option("--images", help="How many, or which: 3,5,7. \\[default: 8]", metavar="N"),
+]
 
 FAILED = 1
 """Exit code of a command that ran and has no number to show."""

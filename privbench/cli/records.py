@@ -35,9 +35,9 @@ def rescore(
     screen = console()
     with screen.status("scoring"):
         from privbench.errors import BadSetting
-        from privbench.records.store import Store, write
+        from privbench.records.store import Store
         from privbench.reports.leaderboard import leaderboard as tabulate
-        from privbench.reports.leaderboard import to_csv
+        from privbench.reports.leaderboard import write_table
         from privbench.running.environment import device as pick
         from privbench.running.rescore import rescore as score_again
 
@@ -52,8 +52,8 @@ def rescore(
     screen.print(f"{done.changed} records scored anew, {done.current} were up to date.")
     for reason, count in done.left.items():
         screen.print(f"Note. {count} left as they were: {reason}", highlight=False)
-    write(out / "leaderboard.csv", to_csv(tabulate(store.records())))
-    screen.print(f"Table of all results: {out / 'leaderboard.csv'}", soft_wrap=True)
+    table = write_table(out, tabulate(store.records()))
+    screen.print(f"Table of all results: {table}", soft_wrap=True)
     if done.left and not done.changed and not done.current:
         raise typer.Exit(FAILED)
 

@@ -79,7 +79,7 @@ def merge(
     different results of one case.
     """
     with console(error=True).status("merging"):
-        from privbench.submission.merge import TABLE
+        from privbench.reports.leaderboard import TABLE
         from privbench.submission.merge import merge as bring_together
 
         target = out or folders[0]

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,10 +12,13 @@ import pandas as pd
 from privbench.errors import BadData
 from privbench.records.asked import of_one_data_set, plain_name, whole
 from privbench.records.case import UNDEFENDED, Record, Scores
+from privbench.records.files import write
 from privbench.records.sealed import newest
 from privbench.reports.stats import mean_intervals
 from privbench.reports.unranked import faced, unranked
 
+TABLE = "leaderboard.csv"
+"""Its name in a results folder."""
 KEYS = ("model", "weights", "weights_sha256", "defense", "attack", "dataset", "threat", "seed")
 DIGITS = 6
 LEAKS = 1.0
@@ -53,6 +57,12 @@ def leaderboard(records: Iterable[Record], beside: Iterable[Record] = ()) -> pd.
     return (
         table.reindex(columns=_columns(table.columns)) if rows else pd.DataFrame(columns=list(KEYS))
     )
+
+
+def write_table(folder: Path, table: pd.DataFrame) -> Path:
+    """Write the table into a results folder; return its place."""
+    write(folder / TABLE, to_csv(table))
+    return folder / TABLE
 
 
 def to_csv(table: pd.DataFrame) -> bytes:

@@ -11,7 +11,7 @@ from privbench.errors import PrivbenchError
 from privbench.records.case import Record
 from privbench.records.store import Store
 from privbench.records.utility import UtilityRecord
-from privbench.reports.leaderboard import leaderboard, to_csv
+from privbench.reports.leaderboard import TABLE, leaderboard, to_csv
 from privbench.running.plan import plan
 from privbench.running.suite import Suite
 from privbench.running.victims import Victims
@@ -21,7 +21,6 @@ from privbench.submission.named import Naming
 from privbench.submission.numbers import number_faults
 from privbench.submission.reading import Found, read_all
 
-TABLE = "leaderboard.csv"
 CPU = torch.device("cpu")
 
 

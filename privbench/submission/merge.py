@@ -11,10 +11,9 @@ from privbench.records.case import Record
 from privbench.records.sealed import SealedRecord
 from privbench.records.store import RecordStore, Store, write
 from privbench.records.utility import UtilityRecord, UtilityStore
-from privbench.reports.leaderboard import leaderboard, to_csv
+from privbench.reports.leaderboard import leaderboard, write_table
 
 KINDS: tuple[type[RecordStore[Any, Any]], ...] = (Store, UtilityStore)
-TABLE = "leaderboard.csv"
 
 
 @dataclass
@@ -81,7 +80,7 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
                 write(target, path.read_bytes())
     store = Store(out)
     if found[0][1]:
-        write(out / TABLE, to_csv(leaderboard(store.records())))
+        write_table(out, leaderboard(store.records()))
     return merged
 
 

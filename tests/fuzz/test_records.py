@@ -10,31 +10,19 @@ import pytest
 from hypothesis import example, given, seed, settings
 from hypothesis import strategies as st
 
-from privbench.component import Part
 from privbench.records.case import Record
 from privbench.records.sealed import SealedRecord, seal
 from privbench.records.store import Store
-from privbench.records.utility import UtilityCase, UtilityRecord, UtilityStore
+from privbench.records.utility import UtilityRecord, UtilityStore
 from tests.commands import contents
 from tests.fuzz.civil import command, many, sizes, trees
-from tests.sample_records import done, lost, part
+from tests.sample_records import accuracy_case, done, lost
 
 Change = tuple[str, int, Any]
 
 
 def utility(model: str = "vit_mjp") -> UtilityRecord:
-    case = UtilityCase(
-        model=part(model),
-        control="vit_vanilla",
-        weights="init",
-        weights_sha256="ab" * 32,
-        evaluation=Part("accuracy", "accuracy", 1, {}),
-        condition={},
-        dataset=part("cifar10"),
-        n=2,
-        images_sha256="pixels",
-        seed=0,
-    )
+    case = accuracy_case(model)
     return UtilityRecord(case, {"top1": [1.0, 0.0], "top5": [1.0, 1.0]}, 1.0)
 
 

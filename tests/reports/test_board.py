@@ -12,14 +12,14 @@ import pytest
 
 from privbench.errors import BadData, UnknownName
 from privbench.kind import Kind
-from privbench.records.utility import UtilityCase, UtilityRecord
+from privbench.records.utility import UtilityRecord
 from privbench.reports.board import FEWEST, board
 from privbench.reports.board_columns import FIRST, groups, shown
 from privbench.reports.flags import AMBIGUOUS, FLAGS
 from privbench.reports.formats import FORMATS
 from privbench.reports.joined import joined
 from privbench.reports.ranks import Rank
-from tests.sample_records import done, lost, part
+from tests.sample_records import accuracy_case, done, lost, part
 
 ROOT = Path(__file__).parents[2]
 SIZES = {"num_classes": 10}
@@ -30,18 +30,7 @@ def images(scores, **given):
 
 
 def accuracy(right, model="vit_mjp", weights_sha256="ab" * 32):
-    case = UtilityCase(
-        model=part(model),
-        control="vit_vanilla",
-        weights="init",
-        weights_sha256=weights_sha256,
-        evaluation=part("accuracy"),
-        condition={},
-        dataset=part("cifar10"),
-        n=len(right),
-        images_sha256="pictures",
-        seed=0,
-    )
+    case = accuracy_case(model, len(right), weights_sha256)
     kinds = {"top1": Kind.SHARE.value}
     return UtilityRecord(case, {"top1": [float(one) for one in right]}, 1.0, kinds=kinds)
 

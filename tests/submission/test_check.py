@@ -8,16 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from privbench.component import Part
 from privbench.records.answers import Answers, digest, unpack
 from privbench.records.case import Record
 from privbench.records.sealed import seal
 from privbench.records.store import Store
-from privbench.records.utility import UtilityCase, UtilityRecord, UtilityStore
+from privbench.records.utility import UtilityRecord, UtilityStore
 from privbench.running.suite import Suite
 from privbench.submission.check import check
 from tests.commands import Call, caller
-from tests.sample_records import part
+from tests.sample_records import accuracy_case
 from tests.submission.conftest import GIVEN
 
 
@@ -233,18 +232,7 @@ def test_two_results_of_one_case_are_told_with_both_places(submission, tmp_path)
 
 
 def utility(**changes: object) -> UtilityRecord:
-    case = UtilityCase(
-        model=part("vit_mjp"),
-        control="vit_vanilla",
-        weights="init",
-        weights_sha256="ab" * 32,
-        evaluation=Part("accuracy", "accuracy", 1, {}),
-        condition={},
-        dataset=part("cifar10"),
-        n=2,
-        images_sha256="pixels",
-        seed=0,
-    )
+    case = accuracy_case()
     record = UtilityRecord(case, {"top1": [1.0, 0.0]}, 1.0, kinds={"top1": "share"})
     return replace(record, **changes)
 

@@ -1,9 +1,16 @@
-"""Gradients of single examples."""
+"""Scaling down to an L2 norm."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
+
+
+def factor(tensors: Iterable[Tensor], norm: float) -> float:
+    """Return what brings tensors together down to an L2 norm; 1 if they are no longer than it."""
+    # Wide, since squares of a large gradient are infinite in float32.
+    squares = [tensor.double().square().sum() for tensor in tensors]
+    return (norm / torch.stack(squares).sum().sqrt().clamp(min=norm)).item()
 
 
 def clipped(gradients: Mapping[str, Tensor], norm: float) -> dict[str, Tensor]:
