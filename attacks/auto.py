@@ -80,8 +80,8 @@ class Auto(Attack):
         best = min(met, key=lambda one: (not one.proved, one.distance.apart))
         answer = best.answer
         images, moved = answer.images, 0.0
-        loose = placeless(seen, answer.draw or mask(seen))
-        if moves(seen, arranging).any() or loose.any():
+        loose = placeless(seen, answer.draw or mask(seen)) & (not answer.placed)
+        if not answer.placed and (moves(seen, arranging).any() or loose.any()):
             placed = reassemble(seen, images, arranging, ARRANGEMENTS, lambda *_: None, answer.draw)
             images, moved = placed.images, placed.moved
         tick(PARTS * count, PARTS * count, best.distance.apart)

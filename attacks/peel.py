@@ -10,8 +10,11 @@ width (DAGER, arXiv:2405.15586, has that bound for text, where tokens come from 
 
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+import torch
+from jaxtyping import Bool
 from pydantic import Field
 from torch import Generator, Tensor
 
@@ -19,17 +22,33 @@ from privbench.attack import Attack, Tick
 from privbench.attacks._peel.fill import Fill
 from privbench.attacks._peel.gather import Places, pictures, place, places
 from privbench.attacks._peel.hunt import Hunt
-from privbench.attacks._peel.judge import judged
+from privbench.attacks._peel.judge import nearest
 from privbench.attacks._peel.peeling import Peeling
 from privbench.attacks._peel.settle import Settled, Settling, seats
 from privbench.attacks._peel.starts import Starts
 from privbench.attacks._peel.unroll import unroll
 from privbench.attacks._update.reading import comparable, from_pictures, mask
 from privbench.observation import Observation
-from privbench.pixels import rounded
 from privbench.roles import Role
 from privbench.threat import Images, Reconstruction
 from privbench.vit import ViT
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What entered the network, as far as its tokens were found."""
+
+    images: Images
+    """The mean color where nothing was."""
+    sure: Bool[Tensor, "b n"]
+    """Which patches were."""
+    evaluations: int
+    """Of a token's equations."""
+
+    @property
+    def share(self) -> float:
+        """Share of the patches that were found."""
+        return float(self.sure.double().mean())
 
 
 class Peel(Attack):
@@ -47,40 +66,34 @@ class Peel(Attack):
 
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         """Find tokens until none is left, and make pictures of them; mean color where none is."""
-        shared, batch, draw = from_pictures(seen), seen.shape[0], mask(seen)
         each, room = seen.model.vit.tokens, seen.model.vit.width - 1
-        tokens = batch * each
-        images, share, evaluations = self.inputs(seen, rng, tick)
-        known, objective = judged(seen, shared, images, draw)
-        # most pictures have 256 levels, and the gradient tells whether these do
-        exact, calls = rounded(images), int(known is not None)
-        again, nearer = judged(seen, shared, exact, draw) if share else (known, objective)
-        if nearer < objective:
-            images, known, objective, calls = exact, again, nearer, 2 * calls
-        tick(self.rounds, self.rounds, objective)
+        tokens = seen.shape[0] * each
+        inputs = self.inputs(seen, rng, tick)
+        judged = nearest(seen, inputs.images, mask(seen), levels=inputs.share > 0)
+        tick(self.rounds, self.rounds, judged.objective)
         notes = []
         if tokens > room:
             notes.append(
                 f"Tokens of the batch: {tokens}, more than the width less one, {room}. Not by this "
                 f"method, which takes a batch of at most {room // each} from this model."
             )
-        elif share < 1:
-            notes.append(f"Patches found: {share:.0%}; the others have the mean color.")
+        elif inputs.share < 1:
+            notes.append(f"Patches found: {inputs.share:.0%}; the others have the mean color.")
         report = {
             "tokens": float(tokens),
             "largest_batch": float(room // each),
-            "found": share,
-            "token_evaluations": float(evaluations),
+            "found": inputs.share,
+            "token_evaluations": float(inputs.evaluations),
         }
-        return Reconstruction(images, objective, known, calls, report, tuple(notes))
+        return Reconstruction(*judged, report, tuple(notes))
 
-    def inputs(self, seen: Observation, rng: Generator, tick: Tick) -> tuple[Images, float, int]:
-        """Return network inputs as they are found, the share of sure patches, and what it took."""
+    def inputs(self, seen: Observation, rng: Generator, tick: Tick) -> Inputs:
+        """Return network inputs as they are found."""
         vit = deepcopy(seen.model.vit).double().requires_grad_(False)
         shared, batch = from_pictures(seen), seen.shape[0]
         tokens = batch * vit.tokens
         normal = vit.stem.weight.new_zeros(batch, vit.grid**2, vit.stem.weight.shape[1])
-        share, evaluations = 0.0, 0
+        sure, evaluations = torch.zeros(normal.shape[:2], dtype=torch.bool), 0
         if tokens <= vit.width - 1:
             peeling = Peeling(vit, shared, tokens, comparable(seen))
             where, hunt = places(seen, vit, shared), Hunt(peeling, rng, self.steps)
@@ -89,9 +102,9 @@ class Peel(Attack):
             evaluations = hunt.evaluations
             if len(peeling.found):
                 settled = assembled(vit, shared, peeling, where, batch)
-                normal, share = settled.patches(where), float(settled.sure.double().mean())
+                normal, sure = settled.patches(where), settled.sure
         images = vit.pixels(normal).to(seen.model.vit.mean).clamp(0, 1)
-        return images, share, evaluations
+        return Inputs(images, sure, evaluations)
 
 
 def assembled(

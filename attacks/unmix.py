@@ -48,11 +48,10 @@ class Unmix(Attack):
 
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         """Find the inputs, read their shares, and solve; mixtures where that is not possible."""
-        inputs, share, evaluations = Peel(rounds=self.rounds, starts=self.starts).inputs(
-            seen, rng, tick
-        )
+        found = Peel(rounds=self.rounds, starts=self.starts).inputs(seen, rng, tick)
+        inputs, share = found.images, found.share
         shares = soft_of_each(seen, inputs, mask(seen)) if share == 1 else None
-        report = {"found": share, "token_evaluations": float(evaluations)}
+        report = {"found": share, "token_evaluations": float(found.evaluations)}
         if shares is None:
             note = "The network inputs or their shares are not known: nothing was taken apart."
             return Reconstruction(inputs, float("inf"), report=report, warnings=(note,))

@@ -190,3 +190,5 @@ class Reconstruction:
     """The member whose answer this is."""
     draw: Draw | None = None
     """The defense's random draw as the attack inferred it, where the update does not show it."""
+    placed: bool = False
+    """Whether every patch is known to be where it stood, so that nobody has to guess an order."""

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from privbench.attacks._auto.probe import Probe
 
 Tier = Literal["smoke", "fast", "standard", "full"]
-VERSION = 5
+VERSION = 6
 
 
 def always(_: Probe) -> bool:
@@ -44,6 +44,10 @@ def _few(one: Probe) -> bool:
     return exact and one.tokens <= one.room and (one.batch > 1 or _open(one))
 
 
+def _joint(one: Probe) -> bool:
+    return one.rounds > 1 and one.batch > 1 and one.positions and _few(one)
+
+
 def _noisy(one: Probe) -> bool:
     return one.batch == 1 and one.told and one.local_steps == 1
 
@@ -56,7 +60,7 @@ STAGES: tuple[tuple[str, tuple[Member, ...]], ...] = (
     (
         "analytic",
         (
-            Member("rounds", "smoke", when=lambda one: one.rounds > 1),
+            Member("rounds", "smoke", when=lambda one: one.rounds > 1 and not _joint(one)),
             Member("april", "smoke"),
             Member("pe_ls", "smoke"),
             Member("pe_watermark", "smoke", when=lambda one: one.masked == 0),
@@ -65,7 +69,10 @@ STAGES: tuple[tuple[str, tuple[Member, ...]], ...] = (
     ),
     (
         "tokens",
-        (Member("peel", "fast", when=_few),),
+        (
+            Member("rounds", "fast", {"starts": 128}, when=_joint),
+            Member("peel", "fast", when=lambda one: _few(one) and not _joint(one)),
+        ),
     ),
     (
         "posterior",

@@ -1,18 +1,42 @@
 """Labels of pictures that are found, each its own, and how near their gradient comes."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from privbench.attacks._matching.distances import relative
-from privbench.attacks._update.reading import labels
+from privbench.attacks._update.reading import from_pictures, labels
 from privbench.attacks._update.wire import as_gradient
 from privbench.errors import NotGranted
 from privbench.observation import Observation
+from privbench.pixels import rounded
 from privbench.threat import Draw, Images
 from privbench.vit import ViT
+
+
+class Judged(NamedTuple):
+    """Pictures, their labels, how near their gradient comes, and the gradients that it took."""
+
+    images: Images
+    objective: float
+    labels: Int[Tensor, " b"] | None
+    calls: int
+
+
+def nearest(seen: Observation, images: Images, draw: Draw | None, *, levels: bool) -> Judged:
+    """Judge pictures as they are, on 256 levels too if asked, and return the nearer."""
+    shared = from_pictures(seen)
+    known, objective = judged(seen, shared, images, draw)
+    calls = int(known is not None)
+    if levels:  # most pictures have them, and the gradient tells whether these do
+        exact = rounded(images)
+        again, nearer = judged(seen, shared, exact, draw)
+        if nearer < objective:
+            return Judged(exact, nearer, again, 2 * calls)
+    return Judged(images, objective, known, calls)
 
 
 def of_each(seen: Observation, images: Images, draw: Draw | None) -> Int[Tensor, " b"] | None:
