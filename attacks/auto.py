@@ -2,8 +2,9 @@
 
 It probes the update, runs members stage by stage from closed forms to generic matching, and hands
 in the candidate whose own gradient is nearest to the shared one. Where the picture is exact it
-proves it without the truth and stops. An adversarial example certifies itself, a reconstruction
-seldom does: so all candidates go along, and the scorer tells what the best of them was worth.
+proves it without the truth and stops; where a candidate is nearer than gradient matching comes, it
+leaves that out. An adversarial example certifies itself, a reconstruction seldom does: so all
+candidates go along, and the scorer tells what the best of them was worth.
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from torch import Generator
 
 from privbench.attack import Attack, Tick, check
 from privbench.attacks._auto.probe import Probe, probe
-from privbench.attacks._auto.tiers import VERSION, Member, Tier, members, possible
+from privbench.attacks._auto.tiers import REACH, VERSION, Member, Tier, members, possible
 from privbench.attacks._auto.verdict import Distance, Verdict
 from privbench.attacks._order.reassembly import moves, reassemble
 from privbench.attacks._update.reading import mask, placeless
@@ -68,9 +69,11 @@ class Auto(Attack):
         done, calls = 0, 0
         for stage in stages:
             for member in stage:
-                watched = _Watched(tick, done, count)
-                one = _try(member, seen, Generator().manual_seed(next(seeds)), watched, notes)
+                watched, seed = _Watched(tick, done, count), next(seeds)
                 done += 1
+                if member.matches and _reached(met, found):
+                    continue
+                one = _try(member, seen, Generator().manual_seed(seed), watched, notes)
                 if one is None:
                     continue
                 calls += one.gradient_calls
@@ -103,6 +106,12 @@ class Auto(Attack):
             choice=best.name,
             draw=answer.draw,
         )
+
+
+def _reached(met: list[Candidate], found: Probe) -> bool:
+    """Whether a candidate is nearer than gradient matching comes; of noise nobody knows."""
+    near = any(one.distance.apart < REACH and one.distance.floor == 0 for one in met)
+    return near and found.open_dimensions > 0
 
 
 class _Watched:

@@ -12,6 +12,9 @@ from privbench.attacks._auto.probe import Probe
 
 Tier = Literal["smoke", "fast", "standard", "full"]
 VERSION = 6
+REACH = 1e-6
+"""Relative squared distance below which gradient matching changes no answer where linear algebra
+leaves numbers open: the nearest of 15 runs there came to 3.8e-5, untrained victims among them."""
 
 
 def always(_: Probe) -> bool:
@@ -28,6 +31,8 @@ class Member:
     """The lowest tier that it belongs to."""
     settings: Mapping[str, object] = field(default_factory=dict)
     when: Callable[[Probe], bool] = always
+    matches: bool = False
+    """Whether it lowers a distance of gradients, and so is left out behind `REACH`."""
 
     @property
     def label(self) -> str:
@@ -85,24 +90,24 @@ STAGES: tuple[tuple[str, tuple[Member, ...]], ...] = (
         "restricted",
         (
             Member("span", "fast", when=_open),
-            Member("srgm", "fast", when=_open),
+            Member("srgm", "fast", when=_open, matches=True),
             Member("span", "full", {"rounds": 40, "starts": 512}, when=_open),
-            Member("srgm", "standard", {"steps": 2000, "restarts": 4}, when=_loose),
+            Member("srgm", "standard", {"steps": 2000, "restarts": 4}, when=_loose, matches=True),
         ),
     ),
     (
         "generic",
         (
-            Member("gradinv", "fast"),
-            Member("fedavg", "fast", when=lambda one: one.local_steps > 1),
-            Member("dia", "fast", when=lambda one: one.dropout),
-            Member("tag", "standard"),
-            Member("april_opt", "standard"),
-            Member("gradvit", "standard"),
-            Member("gradinversion", "standard"),
-            Member("gradinv", "standard", {"steps": 4000, "restarts": 2}),
-            Member("gradvit", "full", {"steps": 20000}),
-            Member("gradinv", "full", {"steps": 20000, "restarts": 8}),
+            Member("gradinv", "fast", matches=True),
+            Member("fedavg", "fast", when=lambda one: one.local_steps > 1, matches=True),
+            Member("dia", "fast", when=lambda one: one.dropout, matches=True),
+            Member("tag", "standard", matches=True),
+            Member("april_opt", "standard", matches=True),
+            Member("gradvit", "standard", matches=True),
+            Member("gradinversion", "standard", matches=True),
+            Member("gradinv", "standard", {"steps": 4000, "restarts": 2}, matches=True),
+            Member("gradvit", "full", {"steps": 20000}, matches=True),
+            Member("gradinv", "full", {"steps": 20000, "restarts": 8}, matches=True),
         ),
     ),
 )

@@ -184,6 +184,22 @@ def test_members_that_disagree_at_the_floor_are_no_evidence(plain):
     assert auto._doubts([same], same, 0, probe(plain[0])) == []
 
 
+def test_gradient_matching_is_left_out_where_it_comes_no_nearer(plain, victim, shared):
+    seen, secret = plain
+    masked, _ = shared(victim("vit_mjp"))
+
+    def reached(apart, floor, update):
+        one = Candidate("a", Reconstruction(secret.images, 0.0), Distance(apart, floor))
+        return auto._reached([one], probe(update))
+
+    assert reached(1e-7, 0.0, masked)
+    assert not reached(1e-5, 0.0, masked)
+    # noise may hide that another picture is nearer, and where nothing is open it comes that near
+    assert not reached(1e-7, 1e-8, masked)
+    assert not reached(1e-7, 0.0, seen)
+    assert not auto._reached([], probe(masked))
+
+
 def test_a_client_without_a_mask_shows_none(victim, shared):
     seen, secret = shared(victim("vit_mjp", ratio=0.0, depth=6))
     assert not secret.draw.mask.any()

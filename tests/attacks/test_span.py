@@ -104,6 +104,29 @@ def test_the_equations_know_their_own_slope(masked):
         assert torch.allclose(2 * half @ direction, slope, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("sized", [False, True])
+def test_curvature_is_that_of_the_residuals(masked, sized):
+    seen, _, truth = masked
+    search = Search(seen, generator("a"), 4, 4)
+    system, noise = search.system, (1e-3, 2e-3)
+    moves = torch.randn(5, len(search.embed), generator=generator("m")).double()
+    stream = search.stream(truth, search.every)[:2]
+    slopes, bends = system.model(stream, moves, noise, sized)
+    for row, slope, bend in zip(stream, slopes, bends, strict=True):
+
+        def residuals(theta, token=row):
+            values = system._inner((token + theta @ moves)[None], sized)
+            rows = zip(values, (system.hull1, system.hull2), noise, strict=True)
+            return torch.cat([hull.residual(v)[0] / one**0.5 for v, hull, one in rows])
+
+        zero = torch.zeros(5).double()
+        jacobian = torch.autograd.functional.jacobian(residuals, zero)
+        wanted = jacobian.T @ jacobian / system.equations
+        assert (bend - wanted).norm() < 1e-10 * wanted.norm()
+        wanted = jacobian.T @ residuals(zero) / system.equations
+        assert (slope - wanted).norm() < 1e-10 * wanted.norm()
+
+
 def test_levenberg_agrees_with_scipy():
     rng = generator("lm")
     design = torch.randn(4, 12, 3, generator=rng).double()
