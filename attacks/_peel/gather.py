@@ -217,5 +217,7 @@ def _equations(
 
 
 def _held(system: Float[Tensor, "e m"], target: Float[Tensor, " e"]) -> Float[Tensor, " n"]:
-    held = torch.from_numpy(nnls(system.cpu().numpy(), target.cpu().numpy())[0])
-    return torch.cat([torch.ones_like(held[:1]), held])
+    one = torch.ones(1, dtype=system.dtype)
+    if not system.shape[1]:  # it is alone, and of a system without columns scipy frees memory twice
+        return one
+    return torch.cat([one, torch.from_numpy(nnls(system.cpu().numpy(), target.cpu().numpy())[0])])

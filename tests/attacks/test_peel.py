@@ -197,6 +197,17 @@ def test_members_and_copies_are_read_off_what_attention_gave(victim):
     assert torch.equal(members.copies, expected)
 
 
+def test_a_token_that_is_alone_is_a_picture_of_its_own(victim):
+    """Where an update is so rounded that a batch shows one token and no more."""
+    vit = deepcopy(victim("vit_patch8", depth=1).model.vit).double()
+    one, place = torch.ones(1, vit.width).double(), torch.ones(1, dtype=torch.long)
+    scale, doubt = torch.ones(1).double(), torch.full((1,), 1e-6).double()
+    placed = Placed(place, one, 0 * one, 0 * one, scale, doubt, place > 0, one, 0 * scale)
+    members = pictures(vit.block(0), placed, 2, 17)
+    assert members.picture.tolist() == [0]
+    assert members.copies.tolist() == [1]
+
+
 def test_the_bound_is_where_the_page_says(victim):
     """Two pictures are 34 tokens: they fit a width of 35 (T = d - 1), and not one of 33."""
     images, labels = make(Dataset, "cifar10", {}).load(range(16, 18), 32, 10)
