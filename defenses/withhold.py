@@ -12,7 +12,7 @@ from privbench.vit import ViT
 class Withhold(Defense):
     """Named tensors are not shared; by default the gradient of the position table."""
 
-    answered_by: ClassVar[tuple[str, ...]] = ("auto", "span", "pe_watermark")
+    answered_by: ClassVar[tuple[str, ...]] = ("auto", "span", "peel", "pe_watermark")
     tensors: str = ViT.POSITIONS
     """Parameter names or patterns such as backbone.blocks.0.*, separated by commas."""
 
