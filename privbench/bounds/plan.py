@@ -12,7 +12,7 @@ from privbench.records.asked import Asked
 from privbench.records.bound import BoundCase
 from privbench.running.jobs import Recipe
 from privbench.running.plan import Pictures, control_of, model_part, stacks
-from privbench.running.suite import Suite, distribute
+from privbench.running.product import Product, distribute
 from privbench.running.victims import Victims
 from privbench.victims.load import Victim, known_settings
 from privbench.victims.preset import model_preset
@@ -24,7 +24,7 @@ MOST = 128**2
 SECTIONS = ("dataset", "defense", "model")
 
 
-class Request(Suite):
+class Request(Product):
     """Victims and defenses, each on every picture by itself; attacks of a suite file are left."""
 
     attack: Any = ()
@@ -47,7 +47,7 @@ class Task:
         return Asked(self.case.dataset.label, self.data)
 
 
-def plan(request: Suite, victims: Victims) -> list[Task]:
+def plan(request: Request, victims: Victims) -> list[Task]:
     """Return tasks in running order; raises a PrivbenchError for what cannot be."""
     sections = request.settings
     away = [f"{n}.{key}" for n in ("threat", "attack") for key in sections[n]]
@@ -74,7 +74,7 @@ def plan(request: Suite, victims: Victims) -> list[Task]:
 
 
 def _task(
-    request: Suite, recipe: Recipe, number: int, pictures: Pictures, victims: Victims
+    request: Request, recipe: Recipe, number: int, pictures: Pictures, victims: Victims
 ) -> Task:
     victim, preset = victims.get(recipe), model_preset(recipe.model)
     vit, name = victim.model.vit, request.dataset or preset.dataset

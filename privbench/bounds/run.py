@@ -11,7 +11,7 @@ from privbench.bounds.ceiling import (
     jacobian,
     precision,
 )
-from privbench.bounds.plan import Task, plan
+from privbench.bounds.plan import Request, Task, plan
 from privbench.bounds.table import bound_table
 from privbench.errors import BadData
 from privbench.prior import covariance
@@ -21,7 +21,6 @@ from privbench.records.files import write
 from privbench.running.client import share
 from privbench.running.environment import describe
 from privbench.running.environment import device as pick
-from privbench.running.suite import Suite
 from privbench.running.victims import Victims, load_pictures
 from privbench.threat import ThreatModel
 
@@ -33,7 +32,7 @@ Report = Callable[[str, int, int], None]
 """Called with what is under way, the columns that are done, and all of them."""
 
 
-def bound(request: Suite, device: str, out: Path, report: Report) -> list[BoundRecord]:
+def bound(request: Request, device: str, out: Path, report: Report) -> list[BoundRecord]:
     """Return a ceiling for each victim, defense and picture; those on record are kept.
 
     Writes bounds.csv from all records under out, however the run ends. Raises PrivbenchError

@@ -49,6 +49,7 @@ def bound(
         from privbench.bounds.run import bound as compute
         from privbench.bounds.table import bound_table
         from privbench.cli.tables import Passes
+        from privbench.running.suite import single
 
         options = {
             "model": model,
@@ -60,7 +61,7 @@ def bound(
             "set": set_ or [],
             "weights": weights,
         }
-        request = Request.build(options, suite)
+        request = single(Request, options, suite)
     passes = Passes(screen, "columns")
     with passes.bar:
         records = compute(request, device, out, passes.report)

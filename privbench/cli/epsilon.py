@@ -40,7 +40,7 @@ def epsilon(
     from privbench.accounting import check_delta, sampled_epsilon
     from privbench.component import find, make
     from privbench.defense import Defense
-    from privbench.running.suite import distribute
+    from privbench.running.product import distribute
     from privbench.stack import Stack
     from privbench.victims.load import load
     from privbench.victims.preset import parse_settings

@@ -39,10 +39,17 @@ def foretell(
             f"{sum(row.seconds for row in rows):,.1f} s, one case after another, for {known} of "
             "them: the mean of records of the same kind."
         )
-    if known < left:
+    guessed = sum(row.guessed for row in rows)
+    if guessed:
+        seconds = sum(row.guessed_seconds for row in rows)
         said.append(
-            f"No estimate for {left - known} of them: under {out} is no record of that attack, "
-            "with these settings, on a victim of that size."
+            f"About {seconds:,.0f} s ({seconds / 3600:,.1f} hours) for {guessed} of them, by what "
+            "the suite says of such cases on one core, since no record does."
+        )
+    if known + guessed < left:
+        said.append(
+            f"No estimate for {left - known - guessed} of them: under {out} is no record of that "
+            "attack, with these settings, on a victim of that size."
         )
     for sentence in said:
         screen.print(sentence, highlight=False, soft_wrap=True)
@@ -59,7 +66,9 @@ def _board(rows: "Sequence[Forecast]") -> "Table":
     for heading in ("cases", "on record", "refused", "to run", "gradients", "s"):
         drawn.add_column(heading, justify="right")
     for row in rows:
-        cost = [f"{row.gradient_calls:,.0f}", f"{row.seconds:,.1f}"] if row.known else ["", ""]
+        gradients = f"{row.gradient_calls:,.0f}" if row.known else ""
+        seconds = row.seconds + row.guessed_seconds
+        cost = [gradients, f"{seconds:,.1f}" if row.known or row.guessed else ""]
         counts = map(str, (row.cases, row.done, row.refused, row.to_run))
         drawn.add_row(row.model, row.defense, row.attack, *counts, *cost)
     return drawn

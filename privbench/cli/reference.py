@@ -8,7 +8,7 @@ from typing import Any
 from privbench.cli.catalog import PRESETS, entries
 from privbench.cli.settings import base, settings
 from privbench.cli.show import HEADINGS
-from privbench.component import Component, find
+from privbench.component import Component, find, label
 from privbench.roles import NAMES as ROLES
 from privbench.victims.cards import bundled, card
 from privbench.victims.preset import Preset, model_preset, read_preset
@@ -123,14 +123,29 @@ def _accuracy(name: str) -> str:
 
 def _suite(name: str, summary: str) -> list[str]:
     content = {k: v for k, v in read_preset(PRESETS[1], name).items() if k != "summary"}
+    blocks = content.pop("blocks", [])
     rows = [(f"`{key}`", _names(value)) for key, value in content.items()]
+    rows += [(f"block {number}", _block(one)) for number, one in enumerate(blocks, 1)]
     command = f"```\nprivbench run --suite {name}\n```"
     return [f"## {name}", summary, command, _table(("field", "value"), rows)]
 
 
+def _block(block: Mapping[str, Any]) -> str:
+    return "; ".join(f"{key}: {_names(value)}" for key, value in block.items())
+
+
 def _names(value: Any) -> str:
+    """Return values of a field: names with their settings, mappings as they are written."""
     listed = value if isinstance(value, list) else [value]
-    return ", ".join(f"`{one}`" for one in listed)
+    return ", ".join(f"`{_name(one)}`" for one in listed)
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return str(value)
+    if "name" in value:
+        return label(str(value["name"]), value.get("settings", {}))
+    return ", ".join(f"{key}={one}" for key, one in value.items()) or "the default"
 
 
 def _linked(source: str) -> str:

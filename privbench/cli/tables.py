@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = Mapping[Any, Any]
-SHARED = ("weights", "defense", "dataset", "threat", "seed")
+SHARED = ("weights", "defense", "dataset", "threat", "seed", "suite")
 FIGURES = (
     ("oracle", "psnr_oracle", 1),
     ("floor", "psnr_floor", 1),
@@ -51,8 +51,9 @@ NO_CONTROL = (
 def board(table: "pd.DataFrame") -> Table:
     """Leaderboard rows for a terminal; what all rows share stands in the title."""
     rows: list[Row] = table.to_dict("records")  # type: ignore[assignment]
-    shared = [key for key in SHARED if len(set(table[key])) == 1]
-    labels = ["model", *(key for key in SHARED if key not in shared), "attack"]
+    known = [key for key in SHARED if key in table.columns]
+    shared = [key for key in known if len(set(table[key])) == 1]
+    labels = ["model", *(key for key in known if key not in shared), "attack"]
     figures = [figure for figure in FIGURES if any(_number(row, *figure[1:]) for row in rows)]
     drawn = Table(
         title=", ".join(f"{key} {rows[0][key]}" for key in shared),

@@ -147,7 +147,7 @@ def study_pe(
         from privbench.records.store import write
         from privbench.reports.positions_figure import draw
         from privbench.running.plan import model_part
-        from privbench.running.suite import distribute
+        from privbench.running.product import distribute
         from privbench.study.positions import study
         from privbench.victims.load import known_settings, load
         from privbench.victims.preset import model_preset, parse_settings

@@ -27,6 +27,8 @@ class Asked:
     """As tables show it: the data set, its folder and the settings that were changed."""
     data: str = ""
     """Digest of all pictures that belong together; empty for what comes along."""
+    suite: str = ""
+    """Name and version of the suite that asked, whose rows stand by themselves."""
 
 
 class Register:
@@ -39,7 +41,10 @@ class Register:
         """Keep under which name each key was asked for; raises Unwritable."""
         if not asked:
             return
-        content = {key: [one.name, one.data] for key, one in sorted(asked.items())}
+        content = {
+            key: [one.name, one.data, *([one.suite] if one.suite else [])]
+            for key, one in sorted(asked.items())
+        }
         text = json.dumps(seal({"asked": content}), sort_keys=True)
         path = self.folder / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
         if not path.exists():
@@ -60,14 +65,17 @@ class Register:
 
 
 def shown(records: Iterable[R], asked: Mapping[str, set[Asked]]) -> list[R]:
-    """Return each record under every name that its data were asked for by, own name included."""
+    """Return each record under every name that its data were asked for by, own name included.
+
+    One that suites alone asked for is shown in them alone.
+    """
     found = []
     for record in records:
         own = record.case.dataset.label
         if not (names := set(asked.get(record.case.key, ()))):
             found.append(named(record, Asked(own)))
             continue
-        if own not in {one.name for one in names}:
+        if (free := {one.name for one in names if not one.suite}) and own not in free:
             names.add(Asked(own))
         found += [named(record, one) for one in sorted(names)]
     return found
@@ -75,11 +83,12 @@ def shown(records: Iterable[R], asked: Mapping[str, set[Asked]]) -> list[R]:
 
 def named(record: R, asked: Asked) -> R:
     """Return a record under another name of its data; itself where that is its name."""
-    if record.case.dataset.label == asked.name and record.data == asked.data:
+    if Asked(record.case.dataset.label, record.data, record.suite) == asked:
         return record
     dataset = replace(record.case.dataset, label=asked.name)
     case = replace(record.case, dataset=dataset)
-    return replace(record, case=case, data=asked.data)  # type: ignore[type-var]
+    suite = {"suite": asked.suite} if asked.suite != record.suite else {}
+    return replace(record, case=case, data=asked.data, **suite)  # type: ignore[type-var]
 
 
 def whole(records: Iterable[R], row: Callable[[R], Hashable]) -> list[R]:
@@ -123,7 +132,7 @@ def apart(
         label, own = record.case.dataset.label, identity(record)
         if own and len(known[label, within(record)]) > 1:
             digits = hashlib.sha256(own.encode()).hexdigest()[:DIGITS]
-            record = named(record, Asked(f"{label} [{digits}]", record.data))
+            record = named(record, Asked(f"{label} [{digits}]", record.data, record.suite))
         marked.append(record)
     return marked
 

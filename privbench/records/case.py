@@ -109,6 +109,7 @@ class Record(SealedRecord[Case]):
     answers_sha256: str = ""
     """Of the file of lossless answers beside the record; empty where there is none."""
     data: str = ""
+    suite: str = ""
 
     def check(self) -> None:
         """Raise where a table would look for what is not there."""

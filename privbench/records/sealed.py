@@ -81,11 +81,14 @@ class SealedRecord(Generic[C]):
     case: C
     data: str = ""
     """Digest of the pictures among which it was asked for; kept beside the record, not in it."""
+    suite: str = ""
+    """The suite that asked for it, with its version; kept beside the record, too."""
 
     def content(self) -> dict[str, Any]:
         """Return what JSON can hold of the record; NaN and infinity are None."""
         content = {"key": self.case.key} | asdict(self)  # type: ignore[call-overload]
-        del content["data"]
+        for beside in ("data", "suite"):
+            content.pop(beside, None)
         return finite(content)
 
     def to_json(self) -> str:

@@ -76,13 +76,17 @@ class RecordStore(Generic[C, R]):
 
         Not kept is what the records that are there, by key, say themselves or others will say.
         """
-        known, places = self.asked.read(), {}
+        known, places, earlier = self.asked.read(), {}, {}
         for key, one in asked.items():
-            old = there.get(key)
+            old, names = there.get(key), known.get(key, ())
             plain = not one.data and (old is None or old.case.dataset.label == one.name)
-            if not plain and one not in known.get(key, ()):
+            told = plain and not one.suite and not any(other.suite for other in names)
+            if not told and one not in names:
                 places[key] = one
+            if one.suite and old is not None and not names:  # nobody's suite asked for it before
+                earlier[key] = Asked(old.case.dataset.label)
         self.asked.add(places)
+        self.asked.add(earlier)
 
     def broken(self) -> list[Path]:
         """Files that ought to be records but are torn, foreign or edited."""

@@ -33,7 +33,7 @@ from privbench.reports.utility_figures import utility_figures
 
 LEAK = "psnr"
 """The metric by which rows are ranked, and attacks and defenses compared."""
-SECTION = ("weights", "dataset", "threat", "seed")
+SECTION = ("weights", "dataset", "threat", "seed", "suite")
 POOLED = ("attack", "seed")
 """What `by` may leave out: of attacks the strongest stands for all, of seeds the mean."""
 FEWEST = 20
@@ -99,7 +99,10 @@ def board(
     for _, some in groupby(sorted(lines, key=protocol), key=protocol):
         mine = list(some)
         rows = [_row(line, mine, measured, tables, means) for line in mine]
-        sections.append(_ranked(mine, rows, {key: mine[0].keys[key] for key in shared}))
+        named = {key: mine[0].keys[key] for key in shared}
+        if not named["suite"]:  # of no version
+            del named["suite"]
+        sections.append(_ranked(mine, rows, named))
     _add_intervals(means)
     return sorted(sections, key=lambda one: (-len(one.rows), _natural(one.title)))
 

@@ -9,7 +9,10 @@ ENDS = ("_lo", "_hi")
 COUNTED = "_n"
 
 TEXTS = dict.fromkeys(
-    ("model", "weights", "weights_sha256", "defense", "attack", "dataset", "threat", "notes"),
+    (
+        *("model", "weights", "weights_sha256", "defense", "attack", "dataset", "threat"),
+        *("suite", "notes"),
+    ),
     Kind.TEXT,
 )
 CALIBRATION = dict.fromkeys(("*_rms", "*_rms_released", "*_aurra"), Kind.FIGURE)

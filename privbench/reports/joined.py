@@ -26,6 +26,7 @@ def joined(out: Path) -> list[pd.DataFrame]:
     for path in sorted((out / FOLDER).glob("*.csv")):
         try:
             table = pd.read_csv(path)
+            table = table.fillna({"suite": ""}) if "suite" in table else table
         except (ValueError, OSError) as error:
             raise BadData(f"{path} is no table: {error}. Write it anew, or remove it.") from None
         if LEAST not in table.columns or not set(table.columns) - set(KEYS):

@@ -19,7 +19,11 @@ from privbench.reports.unranked import faced, unranked
 
 TABLE = "leaderboard.csv"
 """Its name in a results folder."""
-KEYS = ("model", "weights", "weights_sha256", "defense", "attack", "dataset", "threat", "seed")
+KEYS = (
+    *("model", "weights", "weights_sha256", "defense", "attack", "dataset", "threat", "seed"),
+    "suite",
+)
+"""What tells rows apart; the suite, with its version, only for what one asked for."""
 DIGITS = 6
 LEAKS = 1.0
 """Decibels over the mean color that an attack has to reach on the control to count elsewhere."""
@@ -53,10 +57,10 @@ def leaderboard(records: Iterable[Record], beside: Iterable[Record] = ()) -> pd.
         unfaced = unranked(group[0].case, ran) if row["n"] else None
         notes = (row["notes"], _void(row), unfaced)
         row["notes"] = " | ".join(filter(None, notes))
-    table = pd.DataFrame(rows)
-    return (
-        table.reindex(columns=_columns(table.columns)) if rows else pd.DataFrame(columns=list(KEYS))
-    )
+    table = pd.DataFrame(rows, columns=None if rows else list(KEYS))
+    if not any(row["suite"] for row in rows):
+        table = table.drop(columns="suite")
+    return table.reindex(columns=_columns(table.columns)) if rows else table
 
 
 def write_table(folder: Path, table: pd.DataFrame) -> Path:
@@ -74,9 +78,7 @@ def rows_of(records: Iterable[Record]) -> dict[Key, list[Record]]:
     """Sort records into rows by KEYS, each with the newest component versions only."""
     groups: dict[Key, list[Record]] = defaultdict(list)
     # Sorted, because a bootstrap over the same scores in another order is another interval.
-    unique = {
-        (record.case.key, record.case.dataset.label, record.data): record for record in records
-    }
+    unique = {(one.case.key, one.case.dataset.label, one.data, one.suite): one for one in records}
     for record in sorted(unique.values(), key=lambda record: (record.case.images, record.case.key)):
         groups[_key(record)].append(record)
     return {key: newest(groups[key]) for key in sorted(groups)}
@@ -116,6 +118,7 @@ def _key(record: Record) -> Key:
         case.dataset.label,
         case.known,
         case.seed,
+        record.suite,
     )
 
 
@@ -235,15 +238,15 @@ def _void(row: Row) -> str | None:
 def _alike(key: Key) -> Key:
     """Model and defense first, then all that a control must share; weights differ by nature."""
     named = dict(zip(KEYS, key, strict=True))
-    same = ("weights", "attack", "dataset", "threat", "seed")
+    same = ("weights", "attack", "dataset", "threat", "seed", "suite")
     named["dataset"] = plain_name(named["dataset"])
     return (named["model"], named["defense"], *(named[name] for name in same))
 
 
 def _columns(found: Iterable[str]) -> list[str]:
-    """Keys and counts first, then metric by metric, then cost."""
+    """Keys and counts first, then metric by metric, then cost; the suite only where one is."""
     last = ["masked", "chosen", "label_accuracy", "objective", "seconds", "gradient_calls", "notes"]
-    first = [*KEYS, "n", "failed", "refused"]
+    first = [key for key in (*KEYS, "n", "failed", "refused") if key in set(found)]
     middle = sorted(set(found) - set(first) - set(last), key=_metric_order)
     return [*first, *middle, *last]
 

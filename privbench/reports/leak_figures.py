@@ -147,7 +147,7 @@ def _facts(record: Record) -> dict[str, Any]:
     facts |= {f"threat.{name}": value for name, value in case.threat.items() if name in numbers}
     facts["threat"] = str(sorted((k, v) for k, v in case.threat.items() if k not in numbers))
     facts |= {"dataset": case.dataset.label, "weights": case.weights_sha256}
-    return facts | {"drawn": str(case.seed)}
+    return facts | {"drawn": str(case.seed), "suite": record.suite}
 
 
 def _sweep(axis: str, series: Mapping[tuple[Any, ...], Mapping[float, list[Record]]]) -> Sweep:

@@ -23,11 +23,15 @@ class Forecast:
     refused: int = 0
     """That the attack cannot run."""
     known: int = 0
-    """Of those to run, how many have an estimate."""
+    """Of those to run, how many have an estimate by records."""
+    guessed: int = 0
+    """Of the others, for how many the suite says what they take."""
     gradient_calls: float = 0.0
     """Of those that have one."""
     seconds: float = 0.0
-    """Of work, one case after another."""
+    """Of their work, one case after another."""
+    guessed_seconds: float = 0.0
+    """What the suite says of those for which it speaks."""
 
     @property
     def to_run(self) -> int:
@@ -49,7 +53,7 @@ def forecast(
 
     A case costs the mean of the records of its kind: the same attack with the same settings under
     the same threat model, on the same victim under the same defense, else on any victim of the
-    same sizes. Where there is neither, it has no estimate.
+    same sizes. Where there is neither, it has what its suite says, or no estimate.
     """
     known = list(records)
     again = ("failed", "refused") if retry_failed else ("refused",)
@@ -69,6 +73,9 @@ def forecast(
             row.known += 1
             row.gradient_calls += cost.gradient_calls / cost.cases
             row.seconds += cost.seconds / cost.cases
+        elif job.guess is not None:
+            row.guessed += 1
+            row.guessed_seconds += job.guess
     return list(rows.values())
 
 

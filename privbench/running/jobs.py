@@ -38,6 +38,10 @@ class Job:
     """Digest of the user's data set; empty for one that comes along."""
     refusal: str | None = None
     """Why the attack cannot run here, or None."""
+    suite: str = ""
+    """Name and version of the suite that asks for it; empty for one without a version."""
+    guess: float | None = None
+    """Seconds that its suite says, for a forecast."""
 
     @property
     def seed(self) -> tuple[object, ...]:

@@ -19,7 +19,8 @@ from privbench.running.collection import collection
 from privbench.running.heeded import unheeded
 from privbench.running.jobs import Job, Recipe
 from privbench.running.labels import KEY, Head, Placed, place
-from privbench.running.suite import Entry, Suite, distribute
+from privbench.running.product import Entry, Product, distribute
+from privbench.running.suite import Suite
 from privbench.running.victims import Victims, labelled_load
 from privbench.threat import ThreatModel
 from privbench.victims.class_names import class_names
@@ -37,34 +38,41 @@ def plan(suite: Suite, device: torch.device, victims: Victims | None = None) -> 
 
     Victims are built to learn their weights' digest, and stay in the cache for the run.
     """
-    cache = victims or Victims(device)
-    sections = suite.settings
-    attacks = _shelved(Attack, "attack", suite.attack, sections["attack"])
-    rows = stacks(suite.defense, sections["defense"])
-    threat = _threat(suite, sections["threat"])
-    presets = {entry.name: model_preset(entry.name) for entry in suite.model}
-    known = {name: known_settings(preset) for name, preset in presets.items()}
-    changes = distribute("model", sections["model"], known)
-    jobs: dict[str, Job] = {}
-    pictures = Pictures(suite, sections["dataset"], cache)
-    for entry in suite.model:
-        changed = changes[entry.name] | dict(entry.settings)
-        for stack in rows:
-            parts = tuple(part for part, _ in stack)
-            recipe = Recipe(entry.name, changed, parts, suite.weights)
-            for job in _jobs(suite, presets[entry.name], recipe, attacks, threat, pictures):
-                jobs.setdefault(job.case.key, job)
+    cache, jobs = victims or Victims(device), dict[str, Job]()
+    pictures: dict[str, Pictures] = {}
+    for product in suite.products:
+        settings = product.settings["dataset"]
+        key = str((product.data_root, product.weights, sorted(settings.items())))
+        shared = pictures.setdefault(key, Pictures(product, settings, cache))
+        for job in _of_product(product, shared):
+            jobs.setdefault(job.case.key, replace(job, suite=suite.label))
     found = list(jobs.values())
     if all(job.refusal for job in found):
         raise NotGranted(str(found[0].refusal))
     return found
 
 
+def _of_product(product: Product, pictures: "Pictures") -> Iterator[Job]:
+    sections = product.settings
+    attacks = _shelved(Attack, "attack", product.attack, sections["attack"])
+    rows = stacks(product.defense, sections["defense"])
+    threat = _threat(product, sections["threat"])
+    presets = {entry.name: model_preset(entry.name) for entry in product.model}
+    known = {name: known_settings(preset) for name, preset in presets.items()}
+    changes = distribute("model", sections["model"], known)
+    for entry in product.model:
+        changed = changes[entry.name] | dict(entry.settings)
+        for stack in rows:
+            parts = tuple(part for part, _ in stack)
+            recipe = Recipe(entry.name, changed, parts, product.weights)
+            yield from _jobs(product, presets[entry.name], recipe, attacks, threat, pictures)
+
+
 class Pictures:
     """Data sets as records name them, and digests of the batches, each computed once."""
 
-    def __init__(self, suite: Suite, settings: Mapping[str, Any], victims: Victims) -> None:
-        self.suite, self.settings, self.victims = suite, settings, victims
+    def __init__(self, asked: Product, settings: Mapping[str, Any], victims: Victims) -> None:
+        self.asked, self.settings, self.victims = asked, settings, victims
         self.opened: dict[str, Shelved[Dataset]] = {}
         self.placed: dict[tuple[Any, ...], Part] = {}
         self.digests: dict[tuple[Any, ...], str] = {}
@@ -73,7 +81,7 @@ class Pictures:
     def dataset(self, name: str) -> Shelved[Dataset]:
         """Return a data set and how records name it."""
         if name not in self.opened:
-            self.opened[name] = open_dataset(name, self.settings, self.suite.data_root)
+            self.opened[name] = open_dataset(name, self.settings, self.asked.data_root)
         return self.opened[name]
 
     def collection(self, name: str) -> str:
@@ -85,7 +93,7 @@ class Pictures:
     def part(self, name: str, victim: Victim, model: str) -> Part:
         """Return a data set as records name it, with the victim's columns of its classes."""
         vit = victim.model.vit
-        known = class_names(model, victim.weights, self.suite.weights, vit.classes, vit.backbone)
+        known = class_names(model, victim.weights, self.asked.weights, vit.classes, vit.backbone)
         key = (name, vit.classes, *known)
         if key not in self.placed:
             part, made = self.dataset(name)
@@ -104,7 +112,7 @@ class Pictures:
 
 
 def _jobs(
-    suite: Suite,
+    product: Product,
     preset: Preset,
     recipe: Recipe,
     attacks: Sequence[Shelved[Attack]],
@@ -113,15 +121,15 @@ def _jobs(
 ) -> Iterator[Job]:
     """Every attack on a batch, then the next batch: a run that is cut short is balanced."""
     victim = pictures.victims.get(recipe)
-    vit, size = victim.model.vit, suite.batch_size * threat.clients
-    name = suite.dataset or preset.dataset
+    vit, size = victim.model.vit, product.batch_size * threat.clients
+    name = product.dataset or preset.dataset
     model = model_part(recipe.model, recipe.settings, victim)
     control = control_of(preset, recipe.settings)
     dataset = pictures.part(name, victim, recipe.model)
     refusals = {part.label: _refusal(one, part.name, threat, victim) for part, one in attacks}
     nested = {part.label: nested_versions(one) for part, one in attacks}
-    for start in range(0, len(suite.indices), size):
-        chosen = tuple(suite.indices[start : start + size])
+    for start in range(0, len(product.indices), size):
+        chosen = tuple(product.indices[start : start + size])
         for part, _ in attacks:
             case = Case(
                 model=model,
@@ -134,16 +142,17 @@ def _jobs(
                 images=chosen,
                 images_sha256=pictures.digest(dataset, chosen, vit.side, vit.classes),
                 threat=threat_facts(threat),
-                seed=suite.seed,
+                seed=product.seed,
                 nested=nested[part.label],
             )
             yield Job(
                 case,
                 recipe,
                 threat,
-                suite.data_root,
+                product.data_root,
                 data=pictures.collection(name),
                 refusal=refusals[part.label],
+                guess=product.seconds,
             )
 
 
@@ -214,16 +223,16 @@ def stacks(entries: Sequence[Entry], settings: Mapping[str, Any]) -> list[list[S
     return [[next(made) for _ in row] for row in split]
 
 
-def _threat(suite: Suite, settings: Mapping[str, Any]) -> ThreatModel:
+def _threat(product: Product, settings: Mapping[str, Any]) -> ThreatModel:
     UnknownName.refuse("setting of threat", settings, ThreatModel.__dataclass_fields__)
-    given = {"batch_size": suite.batch_size, **settings}
+    given = {"batch_size": product.batch_size, **settings}
     if isinstance(given.get("knows"), str):
         given["knows"] = [one.strip() for one in given["knows"].split(",") if one.strip()]
     try:
         threat = TypeAdapter(ThreatModel).validate_python(given)
     except ValidationError as error:
         raise BadSetting(complaint("threat", error)) from None
-    if threat.batch_size != suite.batch_size:
+    if threat.batch_size != product.batch_size:
         raise BadSetting("Set the batch size with --batch-size, not with --set threat.batch_size.")
     heeded = () if threat.wire == "gradient" else ("local_rate",)
     idle = [k for k in OF_STEPS if k in given and k not in heeded]
@@ -242,10 +251,10 @@ def _threat(suite: Suite, settings: Mapping[str, Any]) -> ThreatModel:
             "threat: momentum is SGD's; AdamW has its own. Leave threat.momentum or "
             "threat.optimizer out."
         )
-    if len(suite.indices) % (threat.batch_size * threat.clients):
+    if len(product.indices) % (threat.batch_size * threat.clients):
         raise BadSetting(
             f"threat: {threat.clients} clients with {threat.batch_size} pictures each take "
-            f"{threat.batch_size * threat.clients}, and {len(suite.indices)} pictures are no "
+            f"{threat.batch_size * threat.clients}, and {len(product.indices)} pictures are no "
             f"multiple of that. Take `--images {threat.batch_size * threat.clients}`."
         )
     return threat

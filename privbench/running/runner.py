@@ -31,7 +31,7 @@ def run(
     accelerator some attacks take cases side by side, which rounds otherwise; records say so. A
     crashed attack is a failed record; the other cases go on. Raises Unwritable.
     """
-    asked = {job.case.key: Asked(job.case.dataset.label, job.data) for job in jobs}
+    asked = {job.case.key: Asked(job.case.dataset.label, job.data, job.suite) for job in jobs}
     known = store.known(job.case for job in jobs)
     store.ask(asked, known)
     again = ("failed", "refused") if retry_failed else ("refused",)

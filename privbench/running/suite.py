@@ -1,112 +1,133 @@
-"""A suite: which attacks meet which victims, on which pictures."""
+"""A suite: which attacks meet which victims, on which pictures, in one block or several."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-
-from privbench.component import complaint
 from privbench.errors import BadSetting, UnknownName
-from privbench.records.case import UNDEFENDED
-from privbench.victims.preset import parse_settings, preset_names, read_preset
+from privbench.records.asked import DIGITS
+from privbench.running.product import P, Product, fields
+from privbench.victims.preset import preset_names, read_preset
 from privbench.victims.yaml_text import NotYaml, read_yaml
 
-
-class Entry(BaseModel):
-    """A name, and settings for it alone."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    settings: Mapping[str, Any] = {}
-
-
-def _entries(value: Any) -> Any:
-    """Accept `a,b`, [a, b] and [{name: a, settings: {...}}]."""
-    if isinstance(value, str):
-        value = [value]
-    if not isinstance(value, list | tuple):
-        return value
-    found: list[Any] = []
-    for one in value:
-        if isinstance(one, str):
-            found += [{"name": part.strip()} for part in one.split(",") if part.strip()]
-        else:
-            found.append(one)
-    return found
+SEVERAL = ("seed", "threat", "batch_size")
+"""Fields that may list several values, each of which makes a product."""
+UNRUN = ("summary", "seconds")
+"""Fields that decide no result, and so are no part of what a version stands for."""
+HARMLESS = ("data_root",)
+"""Options with which a suite is still the same one."""
+MOST = 1000
+"""Products of one suite."""
 
 
-def _indices(value: Any) -> Any:
-    """Accept 8, "8", "3,5,7" and [3, 5, 7]; one number counts, several name."""
-    if isinstance(value, str) and "," in value:
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
+@dataclass(frozen=True)
+class Suite:
+    """Products, and the name and version under which their rows stand together."""
 
-
-Entries = Annotated[tuple[Entry, ...], BeforeValidator(_entries), Field(min_length=1)]
-Count = Annotated[int, Field(ge=1, le=10**9)]
-Index = Annotated[int, Field(ge=0)]
-
-
-class Suite(BaseModel):
-    """The product of attacks, models and defenses, on one data set, under one threat model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-    summary: str = ""
-    attack: Entries
-    model: Entries
-    defense: Entries = (Entry(name=UNDEFENDED),)
-    """Names joined by + are stacked on one update."""
-    dataset: str | None = None
-    """By default the one that the victim's preset names."""
-    data_root: Path | None = None
-    images: Annotated[Count | tuple[Index, ...], BeforeValidator(_indices)] = 8
-    """How many pictures from the first on, or their numbers."""
-    batch_size: Count = 1
-    seed: int = 0
-    weights: str | None = None
-    """By default those that come along with the victim, else init."""
-    assignments: Annotated[tuple[str, ...], Field(alias="set")] = ()
-    """SECTION.KEY=VALUE, as with --set."""
-
-    @property
-    def indices(self) -> Sequence[int]:
-        """Numbers of the pictures."""
-        return range(self.images) if isinstance(self.images, int) else self.images
-
-    @property
-    def settings(self) -> dict[str, dict[str, Any]]:
-        """Assignments, sorted by section."""
-        return parse_settings(self.assignments)
+    products: tuple[Product, ...]
+    label: str = ""
+    """Empty for what has no version, or was changed on the command line."""
 
     @classmethod
     def build(cls, options: Mapping[str, Any], file: str | None = None) -> "Suite":
         """Combine a suite file with options that win over it; assignments add up."""
-        base = read_suite(file) if file else {}
-        given = {key: value for key, value in options.items() if value not in (None, [], ())}
-        given["set"] = [*_listed(base.get("set")), *_listed(given.get("set"))]
-        try:
-            suite = cls.model_validate(base | given)
-        except ValidationError as error:
-            raise BadSetting(_explain(error)) from None
-        if not suite.indices:
-            raise BadSetting("Zero images: name at least one picture, such as --images 4.")
-        listed = suite.images if isinstance(suite.images, tuple) else ()
-        if twice := [n for n, times in Counter(listed).items() if times > 1]:
+        content, given = read_suite(file) if file else {}, _given(options)
+        version = content.get("version")
+        if version is not None and (type(version) is not int or version < 1):
             raise BadSetting(
-                f"--images names picture {twice[0]} more than once, and no picture counts twice. "
-                "Name each one once."
+                f"suite: 'version' is a whole number from 1 on, not {version!r}; raise it with "
+                "each change of what runs."
             )
-        count, size = len(suite.indices), suite.batch_size
-        if count % size:
+        found = tuple(Product.read(one) for one in expand(content, given))
+        named = file is not None and version is not None and not given.keys() - {*HARMLESS}
+        return cls(found, label(Path(file).stem, version, content) if file and named else "")
+
+
+def single(kind: type[P], options: Mapping[str, Any], file: str | None = None) -> P:
+    """Return the one product of options and a suite file; raises BadSetting where it has more."""
+    found = expand(read_suite(file) if file else {}, _given(options))
+    if len(found) > 1:
+        raise BadSetting(
+            f"Suite '{file}' has {len(found)} products of blocks, seeds, threat models or batch "
+            "sizes, and this command takes one. Name a file with one."
+        )
+    return kind.read(found[0])
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value not in (None, [], ())}
+
+
+def label(name: str, version: int, content: Mapping[str, Any]) -> str:
+    """Return name and version, and digits of a digest, so that no change goes unseen."""
+    digest = hashlib.sha256(repr(_deciding(content)).encode()).hexdigest()[:DIGITS]
+    return f"{name} {version} [{digest}]"
+
+
+def _deciding(content: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the fields that decide a result, in an order that is not the file's."""
+    blocks = [_deciding(one) for one in content.get("blocks", ())]
+    kept = {k: v for k, v in content.items() if k not in UNRUN} | {"blocks": blocks}
+    return sorted((name, value) for name, value in kept.items() if value != [])
+
+
+def expand(content: Mapping[str, Any], options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what each product of a suite is made of, all of the first seed first.
+
+    A block has the fields of the whole file but for those that it says itself; options win over
+    both. Raises BadSetting.
+    """
+    base = {k: v for k, v in content.items() if k not in ("summary", "version", "blocks")}
+    known = ["summary", "version", "blocks", *fields()]
+    UnknownName.refuse("suite field", map(str, {**base, **options}), known)
+    found: list[tuple[int, dict[str, Any]]] = []
+    for block in _blocks(content):
+        UnknownName.refuse("field of a block", map(str, block), fields())
+        merged = {**base, **block, **options}
+        merged["set"] = [a for part in (base, block, options) for a in _listed(part.get("set"))]
+        listed = {name: _several(name, merged[name]) for name in SEVERAL if name in merged}
+        if len(found) + prod(map(len, listed.values())) > MOST:
             raise BadSetting(
-                f"{count} images do not divide into batches of {size}; "
-                f"use --images {max(count // size, 1) * size}."
+                f"A suite of more than {MOST} products of seeds, threat models and batch sizes. "
+                "List fewer, or write several suites."
             )
-        return suite
+        found += _products(merged, listed)
+    return [one for _, one in sorted(found, key=lambda pair: pair[0])]
+
+
+def _blocks(content: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    blocks = content.get("blocks", [{}])
+    whole = isinstance(blocks, list) and blocks and all(isinstance(b, Mapping) for b in blocks)
+    if not whole:
+        raise BadSetting(
+            "`blocks` is a list of mappings, such as [{attack: pe_ls, images: 100}, {attack: auto}]"
+            f", not {blocks!r}."
+        )
+    return [{k: v for k, v in block.items() if v is not None} for block in blocks]
+
+
+def _products(
+    merged: Mapping[str, Any], listed: Mapping[str, Sequence[Any]]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the place of each product's seed, and the product."""
+    for values in product(*map(enumerate, listed.values())):
+        chosen = dict(zip(listed, values, strict=True))
+        place = chosen["seed"][0] if "seed" in chosen else 0
+        yield place, {**merged, **{name: value for name, (_, value) in chosen.items()}}
+
+
+def _several(name: str, value: Any) -> list[Any]:
+    """Return the values of a field that may list some, each once."""
+    found = value if isinstance(value, list | tuple) else [value]
+    if not found:
+        raise BadSetting(f"suite: '{name}' lists nothing. Name a value, or leave the field out.")
+    if len(found) <= MOST and any(one in found[:at] for at, one in enumerate(found)):
+        raise BadSetting(f"suite: '{name}' lists a value twice. Name each once.")
+    return list(found)
 
 
 def _listed(assignments: Any) -> list[Any]:
@@ -115,26 +136,6 @@ def _listed(assignments: Any) -> list[Any]:
     if not isinstance(assignments, list | tuple):
         raise BadSetting("`set` is a list of SECTION.KEY=VALUE, such as [attack.steps=500].")
     return list(assignments)
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
-    field = str(first["loc"][0]) if first["loc"] else ""
-    if first["type"] == "missing":
-        return f"Nothing says which {field} to run. Add --{field} NAME or a suite file that does."
-    if first["type"] == "too_short":
-        return f"Nothing says which {field} to run. Add --{field} NAME."
-    if first["type"] == "extra_forbidden" and len(first["loc"]) > 1:
-        return str(UnknownName(f"field of {field}", str(first["loc"][-1]), Entry.model_fields))
-    if first["type"] == "extra_forbidden":
-        known = [f.alias or name for name, f in Suite.model_fields.items()]
-        return str(UnknownName("suite field", field, known))
-    if field == "images":
-        return (
-            "--images is a number from 1 on, or picture numbers such as 3,5,7; "
-            f"not {first['input']!r}."
-        )
-    return complaint("suite", error)
 
 
 def read_suite(name: str) -> dict[str, Any]:
@@ -158,23 +159,3 @@ def read_suite(name: str) -> dict[str, Any]:
             f"Suite file '{name}' holds no mapping; begin with `attack:` and `model:`."
         )
     return {key: value for key, value in content.items() if value is not None}
-
-
-def distribute(
-    section: str, settings: Mapping[str, Any], known: Mapping[str, Iterable[str]]
-) -> dict[str, dict[str, Any]]:
-    """Give each setting to every component that has it; NAME.KEY addresses one of them.
-
-    Raises UnknownName if none has it.
-    """
-    found: dict[str, dict[str, Any]] = {name: {} for name in known}
-    everything = {key for keys in known.values() for key in keys}
-    for path, value in settings.items():
-        name, dot, key = path.rpartition(".")
-        takers = [n for n in known if key in known[n] and (not dot or n == name)]
-        if not takers:
-            choices = known[name] if dot and name in known else everything
-            raise UnknownName(f"setting of {name or section}", key if dot else path, choices)
-        for taker in takers:
-            found[taker][key] = value
-    return found

@@ -18,7 +18,7 @@ from privbench.records.store import write
 from privbench.reports.stats import share_interval
 from privbench.running.environment import describe, revision
 from privbench.running.environment import device as pick
-from privbench.running.suite import distribute
+from privbench.running.product import distribute
 from privbench.training import heeded, look, loop
 from privbench.training.checkpoint import write_tensors
 from privbench.training.job import Training

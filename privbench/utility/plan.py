@@ -14,7 +14,7 @@ from privbench.evaluation import Condition, Evaluation
 from privbench.records.asked import Asked
 from privbench.records.utility import UtilityCase
 from privbench.running.plan import part_of
-from privbench.running.suite import distribute
+from privbench.running.product import distribute
 from privbench.utility.pictures import Gallery, Report, silent
 from privbench.utility.shelf import Request, Shelf
 from privbench.victims.class_names import class_names

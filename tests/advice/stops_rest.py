@@ -89,6 +89,12 @@ STOPS = [
         choice="--suite TMP/good.yaml",
     ),
     Stop(
+        "`blocks` is a list of mappings",
+        "run --suite TMP/blocks.yaml",
+        r"attack: pe_ls",
+        choice="--suite TMP/good.yaml",
+    ),
+    Stop(
         "section of --set",
         f"{MEAN} --set modle.depth=1",
         r"mean '(model)'",

@@ -73,6 +73,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "texts" / "a.txt").write_text("no picture")
     (folder / "torn.yaml").write_text("attack: [")
     (folder / "list.yaml").write_text("- attack\n")
+    (folder / "blocks.yaml").write_text("attack: mean\nmodel: vit_vanilla\nblocks: x\n")
     (folder / "good.yaml").write_text(
         "attack: [mean]\nmodel: vit_vanilla\nimages: 1\nset: [model.depth=1]\n"
     )

@@ -68,8 +68,8 @@ def test_refused_and_failed_cases_are_counted_as_a_run_would(tmp_path, monkeypat
         raise RuntimeError("no")
 
     monkeypatch.setattr(MeanColor, "reconstruct", crash)
-    mixed = suite(attack="mean,pe_ls", model="vit_nope")
-    mixed = mixed.model_copy(update={"assignments": ("model.depth=1",)})
+    given = {"attack": "mean,pe_ls", "model": "vit_nope", "images": "2"}
+    mixed = Suite.build(given | {"set": ["model.depth=1"]})
     execute(mixed, Store(tmp_path), "cpu")
     rows = foresee(mixed, Store(tmp_path), "cpu")
     assert [(r.attack, r.done, r.refused, r.to_run) for r in rows] == [
