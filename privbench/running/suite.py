@@ -43,8 +43,9 @@ class Suite:
                 "each change of what runs."
             )
         found = tuple(Product.read(one) for one in expand(content, given))
-        named = file is not None and version is not None and not given.keys() - {*HARMLESS}
-        return cls(found, label(Path(file).stem, version, content) if file and named else "")
+        if not file or not version or given.keys() - {*HARMLESS}:
+            return cls(found)
+        return cls(found, label(Path(file).stem, version, content))
 
 
 def single(kind: type[P], options: Mapping[str, Any], file: str | None = None) -> P:
