@@ -1,17 +1,39 @@
 """What the attacks of an audit are told of the client: how it stepped, what it sent, its noise."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
 
 from privbench.auditing.update import Client, Difference
-from privbench.component import make
 from privbench.defense import Defense
 from privbench.observation import PublicModel
 from privbench.stack import Stack
-from privbench.threat import Protocol
+from privbench.threat import Protocol, Update
 
-NOISE = "noise"
-"""The defense that adds to an update what --noise names."""
+
+class Added(Defense):
+    """Gaussian noise of which only the size is told, whatever defense it came from."""
+
+    sigma: float = 0.0
+    """Standard deviation, in units of the update."""
+
+    def protect(self, update: Update, rng: Generator) -> Update:
+        """Add as much, as an attack does that simulates the client."""
+        noisy = {
+            name: tensor + self.sigma * torch.randn(tensor.shape, generator=rng).to(tensor)
+            for name, tensor in update.tensors.items()
+        }
+        return Update(noisy, update.withheld)
+
+    def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "..."]]:
+        """Return the size that was told."""
+        return {
+            name: tensor.double().new_tensor(self.sigma).expand_as(tensor)
+            for name, tensor in tensors.items()
+        }
 
 
 def protocol(client: Client, update: Difference, *, weights: bool) -> Protocol:
@@ -32,5 +54,4 @@ def noisy(model: PublicModel, noise: float) -> PublicModel:
     """Return a model whose client adds noise of a standard deviation, in units of the update."""
     if not noise:
         return model
-    added = cast(Defense, make(Defense, NOISE, {"sigma": noise, "relative": False}))
-    return replace(model, defense=Stack(parts=(model.defense, added)))
+    return replace(model, defense=Stack(parts=(model.defense, Added(sigma=noise))))

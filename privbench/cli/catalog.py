@@ -3,8 +3,8 @@
 import ast
 from dataclasses import dataclass
 
-from privbench.cli.constants import HOME, UNREAD, source, words
 from privbench.component import names
+from privbench.declared import HOME, UNREAD, attribute, attributes, main_class, source, words
 from privbench.errors import UnknownName
 from privbench.victims.preset import preset_names, read_preset
 
@@ -49,47 +49,16 @@ def find_all(name: str) -> list[Entry]:
 
 
 def _component(shelf: str, name: str) -> Entry:
-    module = f"privbench.{shelf}.{name}"
-    tree = source(module)
-    kind = _main_class(tree)
+    module = f"{HOME}{shelf}.{name}"
+    kind = main_class(source(module))
     summary = (ast.get_docstring(kind) or "").partition("\n")[0]
-    found: list[str] = []
-    for node in kind.body:
-        match node:
-            case ast.AnnAssign(target=ast.Name(id=key), value=ast.expr() as value) if key in NEEDS:
-                found += words(value, module)
-            case _:
-                pass
+    said = attributes(kind)
+    found = [word for key in said if key in NEEDS for word in words(said[key], module)]
     needs = ", ".join(word for word in found if word != UNREAD)
     if UNREAD in found:
         needs = f"{needs} and more" if needs else f"see `privbench show {name}`"
     base = kind.bases[0]
     family = base.id if isinstance(base, ast.Name) and base.id not in SHELF_BASES else ""
-    return Entry(shelf, name, summary, needs, _paper(kind, tree), family)
-
-
-def _paper(kind: ast.ClassDef, module: ast.Module) -> str:
-    """Return what the class says of its source, or the class that it is made from."""
-    for node in kind.body:
-        match node:
-            case ast.AnnAssign(target=ast.Name(id="paper"), value=ast.Constant(value=str(text))):
-                return text
-            case _:
-                pass
-    bases = [base.id for base in kind.bases if isinstance(base, ast.Name)]
-    for node in module.body:
-        match node:
-            case ast.ImportFrom(module=str(origin), names=aliases) if origin.startswith(HOME):
-                wanted = {alias.name for alias in aliases if alias.name in bases}
-                there = source(origin) if wanted else module
-                for one in there.body if wanted else []:
-                    if isinstance(one, ast.ClassDef) and one.name in wanted:
-                        return _paper(one, there)
-            case _:
-                pass
-    return ""
-
-
-def _main_class(module: ast.Module) -> ast.ClassDef:
-    """Return the one public class with a base; contract tests hold each file to that."""
-    return [one for one in module.body if isinstance(one, ast.ClassDef) and one.bases][-1]
+    paper = attribute(shelf, name, "paper")
+    published = str(paper.value) if isinstance(paper, ast.Constant) else ""
+    return Entry(shelf, name, summary, needs, published, family)

@@ -4,15 +4,14 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 from privbench.component import names
+from privbench.declared import attribute
 from privbench.errors import PrivbenchError
 from privbench.records.case import UNDEFENDED, Case, Record
 from privbench.victims.preset import model_preset
 
-UNDEFENDED_SCHEME = "vanilla"
+SHELF = "defenses"
 
 Situation = tuple[str, ...]
 """All that a row has but its attack."""
@@ -51,24 +50,24 @@ def situation(case: Case) -> Situation:
 @cache
 def answers(defense: str) -> tuple[str, ...]:
     """Return the attacks that a defense says adapt to it, read without importing it."""
-    if defense not in names("defenses"):
+    if defense not in names(SHELF):
         return ()
-    spec = find_spec(f"privbench.defenses.{defense}")
-    assert spec is not None
-    assert spec.origin is not None
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        match node:
-            case ast.AnnAssign(target=ast.Name(id="answered_by"), value=ast.Tuple() as value):
-                return tuple(ast.literal_eval(value))
-    return ()
+    value = attribute(SHELF, defense, "answered_by")
+    return tuple(ast.literal_eval(value)) if value is not None else ()
 
 
 def _defenses(case: Case) -> list[str]:
-    """Return the names of a case's defenses, that in the model among them."""
+    """Return the names of a case's defenses, that in the model among them.
+
+    A victim that is its own control has none in it.
+    """
     found = [part.name for part in case.defense if part.name != UNDEFENDED]
-    try:
-        scheme = model_preset(case.model.name).scheme
-    except PrivbenchError:  # of a version of this program that had other victims
-        scheme = UNDEFENDED_SCHEME
-    return found if scheme == UNDEFENDED_SCHEME else [scheme, *found]
+    if case.control in (None, case.model.label):
+        return found
+    scheme = case.model.settings.get("scheme")
+    if scheme is None:
+        try:
+            scheme = model_preset(case.model.name).scheme
+        except PrivbenchError:  # of a version of this program that had other victims
+            return found
+    return [str(scheme), *found]

@@ -6,11 +6,11 @@ import pytest
 
 from privbench.attack import Attack
 from privbench.cli.catalog import SHELVES, entries, find_all
-from privbench.cli.constants import UNREAD, words
 from privbench.cli.settings import base, settings
 from privbench.cli.show import sheet
 from privbench.component import find, names
 from privbench.dataset import Dataset
+from privbench.declared import UNREAD, words
 
 
 def read(text: str, module: str = "privbench.attack") -> list[str]:

@@ -8,7 +8,7 @@ from privbench.component import find, names
 from privbench.defense import Defense
 from privbench.reports.leaderboard import leaderboard
 from privbench.reports.unranked import answers
-from tests.sample_records import done, lost
+from tests.sample_records import done, lost, part
 
 PLAIN: dict[str, Any] = {"model": "vit_vanilla"}
 
@@ -56,6 +56,13 @@ def test_each_defense_of_a_row_and_of_the_model_asks_for_its_own():
     assert "made for withhold" in stacked[0]
     assert "made for mjp" in notes(done(attack="pe_ls", model="vit_mjp"))[0]
     assert "Unranked" not in notes(done(attack="span", model="vit_mjp"))[0]
+
+
+def test_a_victim_that_is_its_own_control_has_no_defense_in_it_whatever_its_scheme_is_called():
+    other = part("vit_of_mine", scheme="mjp", depth=1)
+    asks = notes(done(attack="gradinv", model=other, control="vit_vanilla"))
+    assert "made for mjp" in asks[0], "the record says the scheme, also of a victim unknown here"
+    assert notes(done(attack="gradinv", model=other, control=other.label)) == [""]
 
 
 def test_no_defense_and_one_that_is_unknown_here_ask_for_none():

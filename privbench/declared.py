@@ -1,13 +1,57 @@
-"""Words behind a class attribute, read from source code that is not imported."""
+"""What a component's file says of its class, read from source code that is not imported."""
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 UNREAD = "?"
 """Stands for what only running the code could tell."""
 HOME = "privbench."
+
+
+def main_class(module: ast.Module) -> ast.ClassDef:
+    """Return the one public class with a base; contract tests hold each file to that."""
+    return [one for one in module.body if isinstance(one, ast.ClassDef) and one.bases][-1]
+
+
+def attributes(kind: ast.ClassDef) -> dict[str, ast.expr]:
+    """Return the annotated attributes of a class that have a value, without inherited ones."""
+    found: dict[str, ast.expr] = {}
+    for node in kind.body:
+        match node:
+            case ast.AnnAssign(target=ast.Name(id=key), value=ast.expr() as value):
+                found[key] = value
+            case _:
+                pass
+    return found
+
+
+def attribute(shelf: str, name: str, key: str) -> ast.expr | None:
+    """Return the value of a component's attribute, its own or that of a class it is made from."""
+    module = source(f"{HOME}{shelf}.{name}")
+    for kind in _line(main_class(module), module):
+        if (value := attributes(kind).get(key)) is not None:
+            return value
+    return None
+
+
+def _line(kind: ast.ClassDef, module: ast.Module) -> Iterator[ast.ClassDef]:
+    """Yield a class and those that it is made from, in files of privbench."""
+    yield kind
+    bases = [base.id for base in kind.bases if isinstance(base, ast.Name)]
+    for node in module.body:
+        match node:
+            case ast.ClassDef(name=name) if name in bases:
+                yield from _line(node, module)
+            case ast.ImportFrom(module=str(origin), names=aliases) if origin.startswith(HOME):
+                wanted = {alias.name for alias in aliases if alias.name in bases}
+                there = source(origin) if wanted else module
+                for one in there.body if wanted else []:
+                    if isinstance(one, ast.ClassDef) and one.name in wanted:
+                        yield from _line(one, there)
+            case _:
+                pass
 
 
 def words(node: ast.expr, module: str) -> list[str]:
