@@ -65,13 +65,33 @@ def grid(
     joined: Annotated[
         bool, typer.Option("--side-by-side", help="One picture for all victims.")
     ] = False,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="What columns compare, all else alike: model, defense, attack, batch, weights, "
+            "seed, or a setting such as model.ratio. \\[default: all attacks on a victim]",
+            metavar="NAME",
+        ),
+    ] = None,
+    pick: Annotated[
+        Names,
+        typer.Option(
+            help="Which pictures are rows: worst (leaks most), median, best. "
+            "\\[default: the first 8]"
+        ),
+    ] = None,
 ) -> None:
-    """Draw reconstruction grids from the records."""
+    """Draw reconstruction grids: a row for each picture, a column for each answer."""
     from privbench.errors import BadSetting, UnknownName
     from privbench.records.store import Store
-    from privbench.reports.grid import save
+    from privbench.reports.grid import save, save_by
 
-    store = Store(out)
+    if columns and joined:
+        raise BadSetting(
+            "--columns says what stands side by side, and --side-by-side says all victims. Leave "
+            "one of them out."
+        )
+    store, picks = Store(out), split_names(pick)
     everything = records = records_of(store)
     for chosen, what in ((attack, "attack"), (model, "model")):
         if not chosen:
@@ -94,7 +114,11 @@ def grid(
             "leave --attack or --model out."
         )
     screen = console()
-    for path in save(records, store, joined=joined):
+    if columns:
+        paths = save_by(records, store, columns.strip(), picks)
+    else:
+        paths = save(records, store, joined=joined, pick=picks)
+    for path in paths:
         screen.print(f"Grid: {path}", soft_wrap=True)
 
 

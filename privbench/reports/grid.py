@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,12 @@ from privbench.records.case import UNDEFENDED, Record, Scores
 from privbench.records.picture import Pixels, read
 from privbench.records.store import Store, write
 from privbench.reports.axes import png
+from privbench.reports.compared import Comparison, comparisons
 from privbench.reports.leaderboard import distinct
 from privbench.reports.paging import Panel
+from privbench.reports.picked import MOST_ROWS, picked
 from privbench.reports.sheets import sheets
 
-MOST_ROWS = 8
-"""Pictures that a grid shows; the table has them all."""
 LONGEST_NAME = 150
 """Letters of a file name; disks allow 255 bytes."""
 INPUT = "network input"
@@ -25,7 +25,9 @@ INPUT = "network input"
 Groups = dict[str, list[Record]]
 
 
-def save(records: Iterable[Record], store: Store, *, joined: bool = False) -> list[str]:
+def save(
+    records: Iterable[Record], store: Store, *, joined: bool = False, pick: Sequence[str] = ()
+) -> list[str]:
     """Draw one grid per victim under grids/, or one for all of them; return the sheets' paths.
 
     What was attacked under another data set, threat model or seed never shares a grid. A grid that
@@ -35,7 +37,26 @@ def save(records: Iterable[Record], store: Store, *, joined: bool = False) -> li
     paths = []
     for name, group in groups.items():
         stem = "side-by-side" if joined and len(groups) == 1 else name
-        paths += _write(store.folder / "grids", stem, draw(_panels(group, store), _title(group)))
+        drawn = draw(_panels(group, store, pick), _title(group, pick))
+        paths += _write(store.folder / "grids", stem, drawn)
+    return paths
+
+
+def save_by(
+    records: Iterable[Record], store: Store, axis: str, pick: Sequence[str] = ()
+) -> list[str]:
+    """Draw a grid for each comparison by an axis, whose columns are its values; return the paths.
+
+    Raises UnknownName for what no record has, and BadSetting where nothing varies.
+    """
+    paths = []
+    for one in comparisons(records, axis):
+        everything = [record for group in one.columns.values() for record in group]
+        words = [text for name, text in one.shared.items() if name in ("dataset", "threat", "seed")]
+        title = ", ".join([*words, *_counted(everything, pick)])
+        stem = _file_name(["by", axis, *one.shared.values()])
+        drawn = draw(_columns(one, store, picked(one.columns.values(), pick)), title)
+        paths += _write(store.folder / "grids", stem, drawn)
     return paths
 
 
@@ -82,23 +103,39 @@ def _name(record: Record, joined: bool) -> str:
         parts.append(case.known)
     if case.seed:
         parts.append(f"seed {case.seed}")
+    return _file_name(parts)
+
+
+def _file_name(parts: Iterable[str]) -> str:
     name = "-".join(re.sub(r"[^A-Za-z0-9_.=+-]+", "_", part).strip("_.") for part in parts)
     if len(name) <= LONGEST_NAME:
         return name
     return f"{name[:LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def _title(group: Sequence[Record]) -> str:
-    images = {image for record in group for image in record.case.images}
+def _title(group: Sequence[Record], pick: Sequence[str] = ()) -> str:
     case = group[0].case
-    shown = f", first {MOST_ROWS} of {len(images)} images" if len(images) > MOST_ROWS else ""
-    return f"{case.dataset.label}, {case.known}, seed {case.seed}{shown}"
+    words = [case.dataset.label, case.known, f"seed {case.seed}", *_counted(group, pick)]
+    return ", ".join(words)
 
 
-def _panels(group: Sequence[Record], store: Store) -> list[Panel]:
+def _counted(group: Sequence[Record], pick: Sequence[str]) -> list[str]:
+    """Say which pictures are shown, where not all are."""
+    count = len({image for record in group for image in record.case.images})
+    if pick:
+        names = " and ".join(filter(None, (", ".join(pick[:-1]), pick[-1])))
+        return [f"{names} of {count} images by mean PSNR (worst leaks most)"]
+    return [f"first {MOST_ROWS} of {count} images"] if count > MOST_ROWS else []
+
+
+def _panels(group: Sequence[Record], store: Store, pick: Sequence[str] = ()) -> list[Panel]:
     """Columns from left to right: the original, then victim by victim, defenses last."""
-    images = sorted({image for record in group for image in record.case.images})[:MOST_ROWS]
-    original = Panel("original")
+    answers: dict[str, list[Record]] = defaultdict(list)
+    for record in group:
+        case = record.case
+        answers[f"{case.model.label} {case.defended} {case.attack.label}"].append(record)
+    images = picked(answers.values(), pick)
+    original = Panel("original", tiles=dict.fromkeys(images))
     columns: dict[tuple[str, bool, str], dict[str, Panel]] = {}
     for record in group:
         case = record.case
@@ -106,22 +143,58 @@ def _panels(group: Sequence[Record], store: Store) -> list[Panel]:
         place = (who[0], case.defended != UNDEFENDED, who[1])
         mine = columns.setdefault(place, {"": Panel(INPUT, *who)})
         panel = mine.setdefault(case.attack.label, Panel(case.attack.label, *who))
-        strips = _strips(store.path(case, ".png")) if record.status == "done" else None
-        for place, image in enumerate(case.images):
-            if image not in images:
-                continue
-            if strips is None:
-                panel.tiles[image] = None
-                panel.captions[image] = "no picture" if record.status == "done" else record.status
-                continue
-            original.tiles[image], mine[""].tiles[image], panel.tiles[image] = (
-                row[place] for row in strips
-            )
-            original.captions[image] = f"no. {image}"
-            panel.captions[image] = _caption(record.scores, place)
+        _fill((original, mine[""], panel), record, store, images)
     models = list(dict.fromkeys(model for model, _, _ in columns))
     ordered = sorted(columns, key=lambda place: (models.index(place[0]), *place[1:]))
     return [original, *(panel for place in ordered for panel in columns[place].values())]
+
+
+def _columns(one: Comparison, store: Store, images: Mapping[int, str]) -> list[Panel]:
+    """Columns from left to right: the original, then one for each value of the axis."""
+    original = Panel("original", tiles=dict.fromkeys(images))
+    shared = dict(one.shared)
+    who = shared.pop("model", "") or shared.pop("attack", "")
+    words = [shared.get("weights", ""), shared.get("attack", "")]
+    words += [f"defense {shared['defense']}"] if "defense" in shared else []
+    victim = f"{who}\n{', '.join(filter(None, words))}"
+    panels = [original]
+    inputs: dict[str, Panel] = {}
+    for value, records in one.columns.items():
+        fed, answer = Panel(INPUT, victim), Panel(value, victim)
+        for record in records:
+            _fill((original, fed, answer), record, store, images)
+        same = [name for name, known in inputs.items() if _equal(fed, known)]
+        if same:  # one column for all that were fed alike
+            known = inputs.pop(same[0])
+            inputs[f"{same[0]}, {value}"] = known
+        elif not _equal(fed, original):
+            inputs[value] = fed
+            panels.append(fed)
+        panels.append(answer)
+    for names, fed in inputs.items():
+        fed.heading = INPUT if names == ", ".join(one.columns) else f"input of {names}"
+    return panels
+
+
+def _fill(
+    panels: tuple[Panel, Panel, Panel], record: Record, store: Store, images: Mapping[int, str]
+) -> None:
+    """Put a record's original, network input and answer into their columns."""
+    original, fed, answer = panels
+    case = record.case
+    strips = _strips(store.path(case, ".png")) if record.status == "done" else None
+    for place, image in enumerate(case.images):
+        if image not in images:
+            continue
+        if strips is None:
+            answer.tiles[image] = None
+            answer.captions[image] = "no picture" if record.status == "done" else record.status
+            continue
+        original.tiles[image], fed.tiles[image], answer.tiles[image] = (
+            row[place] for row in strips
+        )
+        original.captions[image] = f"no. {image}" + f"\n{images[image]}" * bool(images[image])
+        answer.captions[image] = _caption(record.scores, place)
 
 
 def _strips(path: Path) -> list[list[Pixels]] | None:

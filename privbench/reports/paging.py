@@ -131,7 +131,7 @@ class Plan:
 
     def pages(self) -> list[list[Block]]:
         """Return the blocks of each sheet; a narrow one leaves room for its other rows."""
-        images = sorted({image for panel in self.panels for image in panel.tiles})
+        images = list(dict.fromkeys(image for panel in self.panels for image in panel.tiles))
         return [page for columns in self._columns() for page in self._rows(columns, images)]
 
     def _rows(self, columns: list[Panel], images: Sequence[int]) -> Iterator[list[Block]]:
