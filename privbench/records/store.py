@@ -29,7 +29,7 @@ class RecordStore(Generic[C, R]):
     def path(self, case: C, suffix: str = ".json") -> Path:
         """Place of a case's record, or of what lies beside it."""
         key = case.key
-        return self.folder / self.PLACE / key[:2] / f"{key}{suffix}"
+        return self.folder / f"{self.PLACE}/{key[:2]}/{key}{suffix}"
 
     def check_writable(self) -> None:
         """Fail now rather than after the first case (Unwritable)."""
@@ -39,7 +39,7 @@ class RecordStore(Generic[C, R]):
 
     def get(self, case: C) -> R | None:
         """Return the record of a case, if there is a whole one."""
-        return self._read(self.path(case))
+        return self._read(self.path(case), case)
 
     def known(self, cases: Iterable[C]) -> dict[str, R | None]:
         """Return by key what `get` returns of each case."""
@@ -95,10 +95,10 @@ class RecordStore(Generic[C, R]):
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob(f"{self.PLACE}/*/*.json"))
 
-    def _read(self, path: Path) -> R | None:
+    def _read(self, path: Path, case: C | None = None) -> R | None:
         """Read a record; None if there is none, or the file is not what its name says."""
         try:
-            record = self.RECORD.from_json(path.read_bytes())
+            record = self.RECORD.from_json(path.read_bytes(), case)
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         return record if record.case.key == path.stem else None  # type: ignore[return-value]
@@ -106,12 +106,18 @@ class RecordStore(Generic[C, R]):
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Keep what is read from being searched for garbage again and again: a third of the time."""
+    """Keep what is read from being searched for garbage again and again: a third of the time.
+
+    What was read counts as old at once; else the first search would go through all of it.
+    """
     on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        if on and not gc.get_freeze_count():
+            gc.freeze()
+            gc.unfreeze()
         if on:
             gc.enable()
 

@@ -95,6 +95,12 @@ STOPS = [
         choice="--suite TMP/good.yaml",
     ),
     Stop(
+        "--columns says what stands side by side",
+        "grid --side-by-side --columns attack",
+        r"(--columns) says",
+        before=MEAN,
+    ),
+    Stop(
         "section of --set",
         f"{MEAN} --set modle.depth=1",
         r"mean '(model)'",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from privbench.errors import Unwritable
 from privbench.records.case import Record
-from privbench.records.sealed import seal
+from privbench.records.sealed import seal, unseal
 from privbench.records.store import Store, write
 from tests.commands import contents
 from tests.sample_records import case, done, lost, part
@@ -252,3 +252,16 @@ def done_with(text):
 def test_nested_attacks_decide_the_answer_where_there_are_any():
     assert replace(case(), nested={"pe_ls": 2}).key != case().key
     assert replace(case(), nested={}).key == case().key
+
+
+def test_a_case_at_hand_spares_the_key_and_hides_no_forgery(tmp_path):
+    record = done()
+    assert Record.from_json(record.to_json(), record.case) == record
+    other = done(seed=1)
+    assert Record.from_json(other.to_json(), record.case) == other, "it is only a help"
+    content = unseal(record.to_json())
+    content["case"]["seed"] = 1
+    forged = json.dumps(seal(content), indent=1, sort_keys=True)
+    for case in (None, record.case, other.case):
+        with pytest.raises(ValueError, match="key does not fit"):
+            Record.from_json(forged, case)
