@@ -20,8 +20,6 @@ LONG = 16
 """Letters from which on a label takes several lines."""
 PAGE = 100
 """Letters of a line of the first eight columns."""
-MOST = 8
-"""Columns of one table on a terminal."""
 
 
 def register(app: typer.Typer) -> None:
@@ -74,7 +72,7 @@ def leaderboard(
 
     screen = console()
     for section in sections:
-        for part in _parts(section, shown(sections, everything)):
+        for part in _parts(section, shown(sections, everything), shown(sections, False)):
             screen.print(part, width=min(screen.width, PAGE))
     for name, what in raised(sections):
         screen.print(f"{name}: {what}.", highlight=False)
@@ -83,11 +81,14 @@ def leaderboard(
     screen.print(f"Table: {place}", soft_wrap=True)
 
 
-def _parts(section: "Section", columns: "Sequence[Column]") -> "list[Table]":
+def _parts(
+    section: "Section", columns: "Sequence[Column]", heads: "Sequence[Column]"
+) -> "list[Table]":
     """Return a table of the first columns, and of the others as many as are needed."""
-    from privbench.reports.board_columns import ATTACK, FIRST, RANK, VICTIM
+    from privbench.reports.board_columns import ATTACK, MOST, RANK, VICTIM
 
-    first = [one for one in columns if one.name in {column.name for column in FIRST}]
+    found = {one.name: one for one in columns}
+    first = [found[one.name] for one in heads if one.name in found]
     rest = [one for one in columns if one not in first]
     named = [RANK, VICTIM, ATTACK]
     size = MOST - len(named)

@@ -165,7 +165,8 @@ def _row(
         # a model that was trained under a defense on the update is another model
         victim = tuple(str(line.keys[key]) for key in ("model", "weights", "weights_sha256"))
         row |= measured.get(victim, {})  # type: ignore[arg-type]
-    derived = figures(tables, line.keys)
+    taken = {*row, "rank", "flags", "notes"}  # what was measured here stays
+    derived = {k: v for k, v in figures(tables, line.keys).items() if k not in taken}
     row |= derived | ({"joined": tuple(derived)} if derived else {})
     row["flags"], row["notes"] = flags(row, line.group, line.unfaced if row["n"] else None)
     return row

@@ -131,6 +131,39 @@ UTILITY = {
 """Heading and meaning by the figure's name; a pattern's heading is the name itself."""
 
 
+DERIVED = (
+    Column(
+        "ceiling",
+        "ceiling, dB",
+        "the best PSNR that any attack could expect of one picture in one plain step",
+        interval=True,
+    ),
+    Column(
+        "price_points",
+        "price, points",
+        "points of top-1 that a training with this defense loses",
+        interval=True,
+    ),
+)
+"""Figures that other commands derive, and a reader asks for beside the leak."""
+MOST = 8
+"""Columns that are shown unless a reader asks for all."""
+MEASURED = ("psnr_oracle", "top1")
+"""Of the first columns those that make room for derived ones where no row has them."""
+
+
+def first(sections: Sequence[Section]) -> list[Column]:
+    """Return the columns of a first look; an empty one makes room for a ceiling and a price."""
+    rows = [row for section in sections for row in section.rows]
+    derived = [one for one in DERIVED if any(one.cell(row) for row in rows)]
+    kept = [
+        one
+        for one in FIRST
+        if not derived or one.name not in MEASURED or any(one.cell(row) for row in rows)
+    ]
+    return [*kept[:-1], *derived[: MOST - len(kept)], kept[-1]]
+
+
 def groups(sections: Iterable[Section]) -> dict[str, list[Column]]:
     """Return columns beyond the first by group, those that any row has a cell in."""
     rows = [row for section in sections for row in section.rows]
@@ -141,8 +174,10 @@ def groups(sections: Iterable[Section]) -> dict[str, list[Column]]:
         for name in sorted(names, key=lambda name: (name not in UTILITY, name))
         if _pattern(name)
     ]
+    known_derived = {column.name: column for column in DERIVED}
     derived = [
-        Column(name, name.replace("_", " "), "derived by another command", interval=True)
+        known_derived.get(name)
+        or Column(name, name.replace("_", " "), "derived by another command", interval=True)
         for name in sorted({name for row in rows for name in row.get("joined", ())})
         if name not in known and not name.endswith(("_lo", "_hi"))
     ]
@@ -167,9 +202,9 @@ def _utility(name: str) -> Column:
 
 
 def shown(sections: Sequence[Section], everything: bool) -> list[Column]:
-    """Return the first eight columns, or all that any row has a cell in, each once."""
+    """Return the columns of a first look, or all that any row has a cell in, each once."""
     if not everything:
-        return list(FIRST)
+        return first(sections)
     found = {column.name: column for column in FIRST}
     for some in groups(sections).values():
         found |= {column.name: column for column in some}  # accuracy then has its interval, too

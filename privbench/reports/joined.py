@@ -1,5 +1,6 @@
 """Figures that other commands derive from records, joined to the rows of the leaderboard."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ from privbench.errors import BadData
 from privbench.reports.leaderboard import KEYS
 
 FOLDER = "joined"
+PLAIN = re.compile(r"knows [^,]+, batch 1")
+"""A threat model of one picture in one plain step, in words."""
+OF_PLAIN = "ceiling"
+"""Figures of such a step alone: nobody bounds batches, local steps or rounding on the way."""
 LEAST = "model"
 """Without this key nothing would say what a figure is of."""
 
@@ -25,7 +30,7 @@ def joined(out: Path) -> list[pd.DataFrame]:
     tables = []
     for path in sorted((out / FOLDER).glob("*.csv")):
         try:
-            table = pd.read_csv(path)
+            table = pd.read_csv(path, dtype=dict.fromkeys(KEYS, str))  # 12 digits may look like 1e5
             table = table.fillna({"suite": ""}) if "suite" in table else table
         except (ValueError, OSError) as error:
             raise BadData(f"{path} is no table: {error}. Write it anew, or remove it.") from None
@@ -39,7 +44,12 @@ def joined(out: Path) -> list[pd.DataFrame]:
 
 
 def figures(tables: Sequence[pd.DataFrame], row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures of a row, by column; empty where no table knows it."""
+    """Return the figures of a row, by column; empty where no table knows it.
+
+    A ceiling is of one picture in one plain step, and stands beside such rows only, unless its
+    table says of which threat model it is.
+    """
+    plain = PLAIN.fullmatch(str(row.get("threat", ""))) is not None
     found: dict[str, Any] = {}
     for table in tables:
         keys = [key for key in KEYS if key in table.columns]
@@ -49,5 +59,10 @@ def figures(tables: Sequence[pd.DataFrame], row: Mapping[str, Any]) -> dict[str,
             if all(str(line[key]) == str(row.get(key)) for key in keys)
         ]
         if len(lines) == 1:
-            found |= {str(k): v for k, v in lines[0].items() if k not in KEYS and v == v}
+            fits = plain or "threat" in keys
+            found |= {
+                str(k): v
+                for k, v in lines[0].items()
+                if k not in KEYS and v == v and (fits or not str(k).startswith(OF_PLAIN))
+            }
     return found

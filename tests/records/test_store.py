@@ -262,6 +262,6 @@ def test_a_case_at_hand_spares_the_key_and_hides_no_forgery(tmp_path):
     content = unseal(record.to_json())
     content["case"]["seed"] = 1
     forged = json.dumps(seal(content), indent=1, sort_keys=True)
-    for case in (None, record.case, other.case):
+    for asked in (None, record.case, other.case):
         with pytest.raises(ValueError, match="key does not fit"):
-            Record.from_json(forged, case)
+            Record.from_json(forged, asked)

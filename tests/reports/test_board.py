@@ -14,7 +14,7 @@ from privbench.errors import BadData, UnknownName
 from privbench.kind import Kind
 from privbench.records.utility import UtilityRecord
 from privbench.reports.board import FEWEST, board
-from privbench.reports.board_columns import FIRST, groups, shown
+from privbench.reports.board_columns import DERIVED, FIRST, first, groups, shown
 from privbench.reports.flags import AMBIGUOUS, FLAGS
 from privbench.reports.formats import FORMATS
 from privbench.reports.joined import joined
@@ -237,6 +237,63 @@ def test_figures_of_other_commands_join_by_the_names_that_they_give(tmp_path):
     sections = board(suite(), (), joined(tmp_path))
     assert [column.name for column in groups(sections)["more"]] == ["ceiling"]
     assert "more" not in groups(board(suite())), "no column without a figure"
+
+
+def joined_to(tmp_path, name, **columns):
+    (tmp_path / "joined").mkdir(exist_ok=True)
+    pd.DataFrame(columns).to_csv(tmp_path / "joined" / f"{name}.csv", index=False)
+    return joined(tmp_path)
+
+
+def test_ceiling_and_price_stand_beside_the_row_where_the_first_columns_have_room(tmp_path):
+    joined_to(tmp_path, "ceiling", model=["vit_mjp"], seed=[0], ceiling=[42.25], ceiling_lo=[40.0])
+    ends = {"price_points_lo": [0.5], "price_points_hi": [2.5]}
+    tables = joined_to(
+        tmp_path, "price", model=["vit_mjp"], defense=["none"], price_points=[1.5], **ends
+    )
+    sections = board(suite(), (), tables)
+    names = [column.name for column in first(sections)]
+    assert names == ["rank", "victim", "attack", "n", "psnr", "ceiling", "price_points", "flags"]
+    cells = {c.name: c.cell(rows(suite(), (), tables)["vit_mjp", "none", "pe_ls"]) for c in DERIVED}
+    assert cells == {"ceiling": "42.2", "price_points": "1.5 (0.5 to 2.5)"}
+    measured = board(suite(), [accuracy([1, 0])], tables)
+    assert "top1" in [column.name for column in first(measured)]
+    assert len(first(measured)) == 8
+    everything = [column.name for column in shown(measured, True)]
+    assert {"ceiling", "price_points"} <= set(everything)
+    assert len(everything) == len(set(everything))
+    assert first(board(suite())) == list(FIRST)
+
+
+def test_a_ceiling_of_one_picture_stands_beside_no_batch(tmp_path):
+    tables = joined_to(tmp_path, "ceiling", model=["vit_mjp"], ceiling=[42.0], price_points=[1.0])
+    batch = [done([9.0, 8.0], [7.0, 7.0], images=(0, 1))]
+    [row] = rows(batch, (), tables).values()
+    assert ("ceiling" in row, row["price_points"]) == (False, 1.0)
+    [row] = rows([done(knows=["labels"])], (), tables).values()
+    assert row["ceiling"] == 42.0
+    said = joined_to(
+        tmp_path, "ceiling", model=["vit_mjp"], threat=["knows nothing, batch 2"], ceiling=[40.0]
+    )
+    assert rows(batch, (), said)["vit_mjp", "none", "pe_ls"]["ceiling"] == 40.0
+
+
+def test_what_was_measured_is_not_overwritten_and_digits_are_no_number(tmp_path):
+    sha = "12e456789012" + "0" * 52
+    records = [done([9.0], weights_sha256=sha)]
+    tables = joined_to(
+        tmp_path,
+        "odd",
+        model=["vit_mjp"],
+        weights_sha256=[sha[:12]],
+        psnr=[99.0],
+        n=[7],
+        notes=["mine"],
+        extra=[3.0],
+    )
+    [row] = rows(records, (), tables).values()
+    assert (row["psnr"], row["n"], row["extra"]) == (9.0, 1, 3.0)
+    assert row["notes"] != "mine"
 
 
 @pytest.mark.parametrize("text", ["", "ceiling\n1\n", "model\nvit_mjp\n"])

@@ -13,7 +13,7 @@ from privbench.records.case import Record
 from privbench.records.store import Store
 from privbench.reports.axes import svg
 from privbench.reports.board import LEAK, Section
-from privbench.reports.board_columns import FIRST, VICTIM, Column, groups
+from privbench.reports.board_columns import VICTIM, Column, first, groups
 from privbench.reports.flags import FLAGS
 from privbench.reports.page.finding import finding
 from privbench.reports.page.gallery import gallery
@@ -133,8 +133,9 @@ def _hash(script: str) -> str:
 
 def _columns(sections: Sequence[Section]) -> tuple[list[Column], dict[str, str], list[str]]:
     """Return columns, their classes by name, and the groups that are shown on demand."""
-    found = {column.name: column for column in FIRST}
-    styles = {column.name: "" if column.text else "number" for column in FIRST}
+    shown = first(sections)
+    found = {column.name: column for column in shown}
+    styles = {column.name: "" if column.text else "number" for column in shown}
     styles[LEAK] += " wide"
     names = []
     for name, some in groups(sections).items():
