@@ -32,7 +32,7 @@ def picked(columns: Iterable[Sequence[Record]], wanted: Sequence[str] = ()) -> d
         if (known := [one[image] for one in leaks if image in one])
     }
     order = sorted(means, key=lambda image: (-means[image], image))
-    places = dict(zip(PICKS, (0, len(order) // 2, len(order) - 1), strict=True))
+    places: dict[str, int] = dict(zip(PICKS, (0, len(order) // 2, len(order) - 1), strict=True))
     found: dict[int, str] = {}
     for name in wanted:
         image = order[places[name]]
