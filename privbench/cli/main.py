@@ -11,6 +11,7 @@ from privbench.cli import board as cli_board
 from privbench.cli import bound as cli_bound
 from privbench.cli import claims as cli_claims
 from privbench.cli import epsilon as cli_epsilon
+from privbench.cli import price as cli_price
 from privbench.cli import records as cli_records
 from privbench.cli import report as cli_report
 from privbench.cli import submission as cli_submission
@@ -51,6 +52,7 @@ cli_utility.register(app)
 cli_audit.register(app)
 cli_epsilon.register(app)
 cli_bound.register(app)
+cli_price.register(app)
 
 STOPPED = 130
 """Exit code that typer makes of Ctrl-C."""

@@ -76,20 +76,24 @@ def _mean(
     """Return the mean of all clients' updates, and each one's draw."""
     batches = zip(images.chunk(protocol.clients), labels.chunk(protocol.clients), strict=True)
     met = [
-        _round(model, *batch, protocol, (*seed, "client", number) if number else seed)
+        answer(model, *batch, protocol, (*seed, "client", number) if number else seed)
         for number, batch in enumerate(batches)
     ]
     return mean([update for update, _ in met]), [draw for _, draw in met]
 
 
-def _round(
+def answer(
     model: PublicModel,
     images: Images,
     labels: Int[Tensor, " b"],
     protocol: Protocol,
     seed: tuple[object, ...],
 ) -> tuple[Update, Randomness | None]:
-    """Draw what the defense needs, compute an update, defend it and send it."""
+    """Draw what the defense needs, compute an update, defend it and send it.
+
+    One client's answer to the server's weights: the update, and the draw, which stays with it.
+    Raises BadUpdate if local training diverges, or if the update is not finite.
+    """
     defense = model.defense
     draw = defense.draw(model.vit, len(images), generator("draw", *seed))
     gradient = local_update(model, images, labels, draw, protocol, generator("dropout", *seed))
