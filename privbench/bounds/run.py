@@ -12,7 +12,7 @@ from privbench.bounds.ceiling import (
     precision,
 )
 from privbench.bounds.plan import Request, Task, plan
-from privbench.bounds.table import bound_table
+from privbench.bounds.table import bound_table, join_table
 from privbench.errors import BadData
 from privbench.prior import covariance
 from privbench.records.asked import named
@@ -35,8 +35,8 @@ Report = Callable[[str, int, int], None]
 def bound(request: Request, device: str, out: Path, report: Report) -> list[BoundRecord]:
     """Return a ceiling for each victim, defense and picture; those on record are kept.
 
-    Writes bounds.csv from all records under out, however the run ends. Raises PrivbenchError
-    before the first picture where a name, a setting or a folder is wrong.
+    Writes bounds.csv and joined/ceiling.csv from all records under out, however the run ends.
+    Raises PrivbenchError before the first picture where a name, a setting or a folder is wrong.
     """
     victims, store = Victims(pick(device)), BoundStore(out)
     tasks = plan(request, victims)
@@ -56,9 +56,10 @@ def bound(request: Request, device: str, out: Path, report: Report) -> list[Boun
 
 
 def write_table(store: BoundStore) -> None:
-    """Write the table of all records."""
+    """Write the table of all records, and what of it joins the leaderboard."""
     table = bound_table(list(store.records()))
-    write(store.folder / "bounds.csv", table.to_csv(index=False, float_format="%.6g").encode())
+    for path, rows in (("bounds.csv", table), ("joined/ceiling.csv", join_table(table))):
+        write(store.folder / path, rows.to_csv(index=False, float_format="%.6g").encode())
 
 
 def _bounded(task: Task, victims: Victims, report: Report) -> BoundRecord:

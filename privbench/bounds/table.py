@@ -46,6 +46,11 @@ def bound_table(records: Iterable[BoundRecord]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*KEYS, *FIGURES])
 
 
+def join_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what joins the leaderboard: the ceilings, by the names of its rows."""
+    return table[[*KEYS, "ceiling", "ceiling_lo", "ceiling_hi"]]
+
+
 def _key(record: BoundRecord) -> tuple[Any, ...]:
     case = record.case
     return (

@@ -47,7 +47,7 @@ def price(
         str | None, typer.Option(help="A bundled suite or a YAML file.", metavar="FILE")
     ] = None,
     short: Annotated[
-        bool, typer.Option("--short", help="The short form: 40 steps instead of 1170.")
+        bool, typer.Option("--short", help="The short form: 20 steps instead of 1170.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would run, and how long.")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from privbench.component import Part, find, label
 from privbench.dataset import Dataset
-from privbench.errors import BadData, BadSetting
+from privbench.errors import BadData, BadSetting, BadWeights
 from privbench.price.protocol import PROTOCOL, Form, part
 from privbench.price.start import require, start
 from privbench.records.asked import Asked
@@ -92,12 +92,12 @@ def plan(request: Suite, form: Form, victims: Victims) -> list[Task]:
         bare = victims.get(recipes[0])
         weights, share = start(recipes[0], bare, victims, PROTOCOL.start)
         for recipe in recipes:
-            _require(recipe, victims.get(recipe), weights)
+            _require(recipe, victims, weights)
         vit, name = bare.model.vit, request.dataset or presets[entry.name].dataset
         key = (name, vit.side, vit.classes)
         if key not in opened:
             opened[key] = _pictures(name, request, key[1:])
-        _same_classes(recipes[0], bare, opened[key])
+        _check_pictures(recipes[0], bare, opened[key])
         for recipe in recipes:
             victim = victims.get(recipe)
             case = _case(request, form, recipe, victim, opened[key], part(form, share), weights)
@@ -132,9 +132,17 @@ def _case(
     )
 
 
-def _require(recipe: Recipe, victim: Victim, weights: Mapping[str, Tensor]) -> None:
+def _require(recipe: Recipe, victims: Victims, weights: Mapping[str, Tensor]) -> None:
     """Refuse a defense that the protocol cannot train under."""
     name = "+".join(one.label for one in recipe.defenses)
+    try:
+        victim = victims.get(recipe)
+    except BadWeights:
+        raise BadSetting(
+            f"{name} decides what weights are made for, and those of {recipe.model} were made "
+            "without it, so the two have no start in common. Add --weights init, or price a victim "
+            "that was trained with it (`privbench list models`)."
+        ) from None
     if not victim.shared():
         raise BadSetting(
             f"Under {name} clients of {recipe.model} share nothing, so no server learns anything, "
@@ -157,18 +165,13 @@ def _pictures(name: str, request: Suite, size: tuple[int, int]) -> Pictures:
     for split in (first, second):
         if split.kept is not None:
             split.read_through(lambda done, total: None)
-    if len(first) < PROTOCOL.batch:
-        raise BadData(
-            f"A step takes {PROTOCOL.batch} pictures, and {name} has {len(first)} to train on. "
-            "Name a folder with more of them by --data-root PATH."
-        )
     at = f"@{Path(realpath(root)).name}" if root is not None else ""
     own = Part(name, label(name + at, settings), find(Dataset, name).version, dict(settings))
     return Pictures(own, first, second, first.fingerprint(), second.fingerprint())
 
 
-def _same_classes(recipe: Recipe, victim: Victim, pictures: Pictures) -> None:
-    """Refuse pictures whose labels are other columns of the victim's head."""
+def _check_pictures(recipe: Recipe, victim: Victim, pictures: Pictures) -> None:
+    """Refuse pictures whose labels are other columns of the victim's head, and too few of them."""
     vit, own = victim.model.vit, pictures.train.pictures.class_names()
     known = class_names(recipe.model, victim.weights, recipe.weights, vit.classes, vit.backbone)
     if known and own and list(own) != list(known):
@@ -176,4 +179,10 @@ def _same_classes(recipe: Recipe, victim: Victim, pictures: Pictures) -> None:
             f"{recipe.model} knows the classes {', '.join(known[:3])} and so on, and "
             f"{pictures.part.name} has {', '.join(own[:3])}. Take the pictures that it was trained "
             "on, or --weights init."
+        )
+    if len(pictures.train) < PROTOCOL.batch:
+        raise BadData(
+            f"A step takes {PROTOCOL.batch} pictures, and {pictures.part.name} has "
+            f"{len(pictures.train)} to train on. Name a folder with more of them by "
+            "--data-root PATH."
         )

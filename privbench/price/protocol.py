@@ -20,8 +20,8 @@ class Form:
 
 FULL = Form("full", 1170, 10_000)
 """Three epochs of CIFAR-10's 50,000 pictures."""
-SHORT = Form("short", 40, 2_000)
-"""A tenth of an epoch: for a first look, and for a busy computer."""
+SHORT = Form("short", 20, 2_000)
+"""For a first look, and for a busy computer."""
 
 
 @dataclass(frozen=True)

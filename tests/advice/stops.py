@@ -30,6 +30,7 @@ OPEN: dict[str, str] = {
     "The weights before are missing": "the same",
     "Add `--set model.img_size={}`": "the same",
     "or correct --batch-size": "the same",
+    "A step takes {} pictures": "a folder of more pictures is needed: tests/price",
     "The file of --gradient": "a part of messages that name it",
     "The file of --after": "the same",
     "The file of --before": "the same",

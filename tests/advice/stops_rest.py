@@ -47,6 +47,18 @@ STOPS = [
         "--set model.embed_dim=12 --set model.num_heads=2",
         slow=True,
     ),
+    Stop(
+        "decides what weights are made for",
+        "price --model vit_vanilla --defense mjp --dataset folder --data-root TMP/classes",
+        r"(--weights init), or",
+        next="A step takes",
+    ),
+    Stop(
+        "knows the classes {} and so on",
+        "price --model vit_vanilla --dataset folder --data-root TMP/classes",
+        r"--weights init",
+        next="A step takes",
+    ),
     # records and devices
     Stop("No records under", "leaderboard --out TMP/empty", r"privbench run [^`]+"),
     Stop("This computer has no CUDA device", f"{MEAN} --device cuda", r"--device cpu"),

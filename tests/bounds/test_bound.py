@@ -12,6 +12,7 @@ from privbench.defense import Defense
 from privbench.jacobian import Jacobian
 from privbench.prior import covariance
 from privbench.records.bound import CAP, BoundStore, decibels
+from privbench.reports.joined import figures, joined
 from privbench.running.client import share
 from privbench.stack import Stack
 from privbench.threat import ThreatModel, Update
@@ -157,6 +158,10 @@ def test_the_terminal_prints_resumes_and_writes_a_table(call, tmp_path):
     [row] = pd.read_csv(tmp_path / "bounds.csv").to_dict("records")
     assert (row["n"], row["defense"], row["exact"]) == (3, "noise(sigma=0.1)", 0)
     assert row["blind"] < row["ceiling_lo"] <= row["ceiling"] <= row["ceiling_hi"]
+    own = {key: row[key] for key in ("model", "weights", "weights_sha256", "dataset", "seed")}
+    joins = figures(joined(tmp_path), own | {"defense": row["defense"], "attack": "mean"})
+    assert joins == {key: row[key] for key in ("ceiling", "ceiling_lo", "ceiling_hi")}
+    assert not figures(joined(tmp_path), own | {"defense": "none"})
 
 
 def test_a_ceiling_falls_with_noise_and_is_exact_without(call, tmp_path):

@@ -8,10 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from privbench.component import Part
+from privbench.component import Part, names
+from privbench.errors import PrivbenchError
 from privbench.price import federation, plan, protocol
 from privbench.price.federation import epoch
 from privbench.price.protocol import Form
+from privbench.price.run import price
 from privbench.price.start import start
 from privbench.price.table import join_table, price_table
 from privbench.price.wire import bytes_of
@@ -20,7 +22,7 @@ from privbench.reports.joined import figures, joined
 from privbench.running.jobs import Recipe
 from privbench.running.victims import Victims
 from tests.commands import caller
-from tests.conftest import CPU
+from tests.conftest import CPU, quiet
 
 TINY = {"img_size": 8, "depth": 1, "embed_dim": 8, "num_heads": 2}
 STEPS, TESTED = 4, 20
@@ -116,6 +118,24 @@ def test_a_stopped_training_ends_as_an_undisturbed_one(call, root, tmp_path, sma
         n: (r.right, r.sent) for n, r in two.items()
     }
     assert not list(tmp_path.glob("b/prices/*/*.safetensors"))
+
+
+def test_every_defense_of_the_shelf_has_a_price_or_a_sentence(root, tmp_path, small, monkeypatch):
+    """From the client's own step: those that mix pictures, clip examples or add to the network."""
+    monkeypatch.setattr(protocol, "SHORT", Form("short", 1, 10))
+    refused = {}
+    for name in names("defenses"):
+        given = {"defense": name, "model": "vit_vanilla", "weights": "init", "dataset": "folder"}
+        settings = [f"model.{key}={value}" for key, value in TINY.items()]
+        request = plan.Request.build(given | {"data_root": root, "set": settings})
+        try:
+            records = price(request, protocol.SHORT, "cpu", tmp_path, quiet)
+        except PrivbenchError as error:
+            refused[name] = str(error)
+            continue
+        assert len(records) == 1 + (name != "none")
+        assert all(one.entries > 0 and one.sent > 0 for one in records)
+    assert refused == {}
 
 
 def test_every_epoch_is_a_permutation_that_no_defense_decides(small):

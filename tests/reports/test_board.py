@@ -17,7 +17,7 @@ from privbench.reports.board import FEWEST, board
 from privbench.reports.board_columns import DERIVED, FIRST, first, groups, shown
 from privbench.reports.flags import AMBIGUOUS, FLAGS
 from privbench.reports.formats import FORMATS
-from privbench.reports.joined import joined
+from privbench.reports.joined import figures, joined
 from privbench.reports.ranks import Rank
 from tests.sample_records import accuracy_case, done, lost, part
 
@@ -294,6 +294,14 @@ def test_what_was_measured_is_not_overwritten_and_digits_are_no_number(tmp_path)
     [row] = rows(records, (), tables).values()
     assert (row["psnr"], row["n"], row["extra"]) == (9.0, 1, 3.0)
     assert row["notes"] != "mine"
+
+
+def test_a_digest_that_looks_like_a_number_joins_as_it_stands(tmp_path):
+    (tmp_path / "joined").mkdir()
+    text = "model,weights_sha256,ceiling\nvit,1e5000000000,3\n"
+    (tmp_path / "joined" / "ceiling.csv").write_text(text)
+    row = {"model": "vit", "weights_sha256": "1e5000000000"}
+    assert figures(joined(tmp_path), row) == {"ceiling": 3}
 
 
 @pytest.mark.parametrize("text", ["", "ceiling\n1\n", "model\nvit_mjp\n"])
