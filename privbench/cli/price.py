@@ -55,7 +55,7 @@ def price(
 ) -> None:
     """Train by federated SGD with a defense and without, and compare the accuracies.
 
-    One protocol for all; without --short half an hour a defense on one idle core. The same command
+    One protocol for all; without --short twenty minutes a defense on one idle core. The same command
     goes on where it was stopped.
     """
     screen = console()
