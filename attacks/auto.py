@@ -1,12 +1,14 @@
 """AutoGIA: a fixed, parameter-free ensemble, in the spirit of AutoAttack (arXiv:2003.01690).
 
 It probes the update, runs members stage by stage from closed forms to generic matching, and hands
-in the candidate whose own gradient is nearest to the shared one. Where the picture is exact it
-proves it without the truth and stops; where a candidate is nearer than gradient matching comes, it
-leaves that out. An adversarial example certifies itself, a reconstruction seldom does: so all
+in the candidate whose own gradient is nearest to the shared one; where none comes near and errors
+are known, the likeliest by the first layer alone (`_auto/first_layer`). Where the picture is exact
+it proves it without the truth and stops; where a candidate is nearer than gradient matching comes,
+it leaves that out. An adversarial example certifies itself, a reconstruction seldom does: so all
 candidates go along, and the scorer tells what the best of them was worth.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -14,6 +16,7 @@ import torch
 from torch import Generator
 
 from privbench.attack import Attack, Tick, check
+from privbench.attacks._auto.first_layer import FirstLayer, first_layer
 from privbench.attacks._auto.probe import Probe, probe
 from privbench.attacks._auto.tiers import REACH, VERSION, Member, Tier, members, possible
 from privbench.attacks._auto.verdict import Distance, Verdict
@@ -28,6 +31,9 @@ PARTS = 100
 """Steps of the progress that each member has."""
 ARRANGEMENTS = 200
 """Tried in re-assembly."""
+NEAR = 2 - 2**0.5
+"""Distance at which the two gradients' angle is 45 degrees: below it, more than half of the update
+is explained; above, a network is far from linear, and which gradient is nearer tells little."""
 APART = 20.0
 """Decibels between two candidates below which they are different pictures."""
 
@@ -40,6 +46,8 @@ class Candidate:
     answer: Reconstruction
     distance: Distance
     proved: bool = False
+    surprise: float | None = None
+    """By the first layer, where its errors are known."""
 
 
 class Auto(Attack):
@@ -56,7 +64,7 @@ class Auto(Attack):
         return possible(self.tier)
 
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
-        """Return the candidate with the nearest gradient; the first of equals."""
+        """Return the best candidate by what the update says; the first of equals."""
         found = probe(seen)
         stages = members(self.tier, found)
         count = sum(map(len, stages))
@@ -64,6 +72,7 @@ class Auto(Attack):
         seeds = iter(torch.randint(2**62, (count + 2,), generator=rng).tolist())
         verdict = Verdict(seen, Generator().manual_seed(next(seeds)))
         arranging = Generator().manual_seed(next(seeds))
+        layer = first_layer(seen)
         met: list[Candidate] = []
         notes: list[str] = []
         done, calls = 0, 0
@@ -77,10 +86,10 @@ class Auto(Attack):
                 if one is None:
                     continue
                 calls += one.gradient_calls
-                met.append(_judged(verdict, member.label, one))
+                met.append(_judged(verdict, layer, member.label, one))
             if any(one.proved for one in met):
                 break
-        best = min(met, key=lambda one: (not one.proved, one.distance.apart))
+        best = chosen(met, layer)
         answer = best.answer
         images, moved = answer.images, 0.0
         loose = placeless(seen, answer.draw or mask(seen)) & (not answer.placed)
@@ -89,6 +98,7 @@ class Auto(Attack):
             images, moved = placed.images, placed.moved
         tick(PARTS * count, PARTS * count, best.distance.apart)
         report = {f"distance_{one.name}": one.distance.apart for one in met}
+        report |= {f"surprise_{one.name}": one.surprise for one in met if one.surprise is not None}
         return Reconstruction(
             images,
             best.distance.apart,
@@ -148,7 +158,30 @@ def _try(
         return None
 
 
-def _judged(verdict: Verdict, name: str, answer: Reconstruction) -> Candidate:
+def chosen(met: Sequence[Candidate], layer: FirstLayer | None) -> Candidate:
+    """Return what is proved; else what explains the update best, or is likeliest where none does.
+
+    Of candidates that explain more than half of the update, those that the first layer's equations
+    rule out do not count. The gain by fitting all unknowns to these is no evidence.
+    """
+    proved = [one for one in met if one.proved]
+    near = [one for one in met if one.distance.apart < NEAR]
+    if proved or layer is None:
+        return min(proved or met, key=lambda one: one.distance.apart)
+    least = min(_surprise(one) for one in near or met)
+    if not near:
+        return min(met, key=_surprise)
+    left = [one for one in near if _surprise(one) <= least + layer.slack]
+    return min(left, key=lambda one: one.distance.apart)
+
+
+def _surprise(one: Candidate) -> float:
+    return float("inf") if one.surprise is None else one.surprise
+
+
+def _judged(
+    verdict: Verdict, layer: FirstLayer | None, name: str, answer: Reconstruction
+) -> Candidate:
     known = verdict.labels(answer)
     distance = verdict.distance(answer.images, known, answer.draw)
     if distance.at_floor and distance.floor == 0:
@@ -156,7 +189,8 @@ def _judged(verdict: Verdict, name: str, answer: Reconstruction) -> Candidate:
         if proved is not None:
             sure = replace(answer, images=proved)
             return Candidate(name, sure, verdict.distance(proved, known, answer.draw), proved=True)
-    return Candidate(name, answer, distance)
+    surprise = None if layer is None else layer.surprise(answer.images)
+    return Candidate(name, answer, distance, surprise=surprise)
 
 
 def _doubts(met: list[Candidate], best: Candidate, loose: int, found: Probe) -> list[str]:

@@ -15,17 +15,13 @@ from torch import Generator, Tensor
 from privbench.attack import Attack, Tick
 from privbench.attacks._linear.denoise import solve
 from privbench.attacks._linear.smooth import complete_columns, complete_rows
-from privbench.attacks._update.noise import deviations, floored, grid
-from privbench.attacks._update.reading import comparable, from_pictures, in_its_units
+from privbench.attacks._update.reading import comparable, from_pictures
+from privbench.attacks._update.stated import system_errors, wire_errors
 from privbench.attacks._update.system import System, read, relative
-from privbench.attacks._update.wire import errors
 from privbench.observation import Observation
 from privbench.roles import Role
 from privbench.threat import Reconstruction
-from privbench.vit import ViT
 
-NAMED = "noisy or has gaps as its defense says"
-"""How a note calls an update whose errors the defense names."""
 EXACT = 1e-5
 """Relative residual up to which an update counts as unrounded and without noise."""
 
@@ -51,11 +47,7 @@ class PositionLeastSquares(Attack):
         vit, batch = seen.model.vit, seen.shape[0]
         shared = from_pictures(seen)
         system = read(shared, vit.prefix, comparable(seen))
-        known = in_its_units(seen, shared, errors(seen))
-        stated = {}
-        if not known:
-            told = seen.model.defense.deviations(seen.update.tensors)
-            stated = in_its_units(seen, shared, told)
+        known = wire_errors(seen, shared)
         token, embedding = system.token, system.embedding
         n, d = token.shape
         u, s, vh = torch.linalg.svd(token)
@@ -93,18 +85,7 @@ class PositionLeastSquares(Attack):
         elif system.dead:
             warnings.append("Some positions have no gradient (masked): minimum-norm solution.")
         elif residual > EXACT or known:
-            if either := known or stated:
-                of_token = either[ViT.POSITIONS][0, vit.prefix :]
-                of_embedding = either[ViT.PROJECTION].flatten(1) / system.scale
-                kind = "rounded"
-                if stated:
-                    of_token = floored(of_token, token)
-                    of_embedding = floored(of_embedding, embedding)
-                    short = grid(token)
-                    alike = short and short == grid(embedding)
-                    kind = f"rounded to {short}" if alike else NAMED
-            else:
-                of_token, of_embedding, kind = deviations(token, embedding)
+            of_token, of_embedding, kind = system_errors(seen, shared, system)
             enough = FINE if known else COARSE
             patches = solve(token, embedding, of_token, of_embedding, vit.patch, enough)
             report["noise"] = float(of_embedding.square().mean().sqrt() / embedding.std())
