@@ -37,8 +37,8 @@ def labels(seen: Observation) -> Int[Tensor, " b"]:
 
     One image: the only class whose bias gradient is negative (exact; iDLG, arXiv:2001.02610,
     needs features of one sign, this does not). More: greedy counts on the bias gradient. A head
-    without bias, one image: the row that opposes all others. A label that the defense
-    smooths, one image: what fits the bias gradient.
+    without bias, or without that entry of it, one image: the row that opposes all others. A label
+    that the defense smooths, one image: what fits the bias gradient.
     """
     if seen.labels is not None:
         return seen.labels
@@ -48,9 +48,11 @@ def labels(seen: Observation) -> Int[Tensor, " b"]:
         rows, bias, heads = shared.get(ViT.HEAD), shared[ViT.HEAD_BIAS], seen.model.vit.heads
         if seen.shape[0] == 1 and rows is not None and len(heads) == 1:
             return fitting(rows, bias, heads[0].weight, heads[0].bias, trained)
-    if ViT.HEAD_BIAS in shared:
+    alone = ViT.HEAD in shared and seen.shape[0] == 1
+    hidden = alone and ViT.HEAD_BIAS in shared and bool((shared[ViT.HEAD_BIAS] >= 0).all())
+    if ViT.HEAD_BIAS in shared and not hidden:
         return greedy(shared[ViT.HEAD_BIAS], seen.shape[0])
-    if ViT.HEAD in shared and seen.shape[0] == 1:
+    if alone:
         return opposed(shared[ViT.HEAD])
     raise NotGranted(
         "The labels are neither granted nor readable from this update. "

@@ -32,6 +32,14 @@ def test_one_label_is_exact(victim, pictures, label):
     assert labels(replace(seen, update=Update(tensors))).tolist() == [label]
 
 
+def test_one_label_is_exact_where_its_own_bias_is_not_shared(victim, pictures):
+    images, _ = pictures(1)
+    subject = victim("vit_vanilla", "random_entries")
+    for label in range(10):
+        seen, _ = share(subject, images, torch.tensor([label]), ThreatModel(), (0,))
+        assert labels(seen).tolist() == [label]
+
+
 @pytest.mark.parametrize("chosen", [[0, 1, 2, 3], [5, 5, 5, 5], [7, 7, 2, 9]])
 def test_a_batch_is_a_multiset(victim, pictures, chosen):
     images, _ = pictures(4)
