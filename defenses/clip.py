@@ -47,7 +47,7 @@ class Clip(Defense):
         }
         return Update(scaled, update.withheld)
 
-    def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def deviations(self, tensors: Mapping[str, Tensor], batch: int = 1) -> dict[str, Tensor]:
         """Return nothing: a factor leaves no errors."""
         return {}
 

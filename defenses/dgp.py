@@ -62,7 +62,7 @@ class DualPruning(Defense):
                 found[name] = kept
         return found
 
-    def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def deviations(self, tensors: Mapping[str, Tensor], batch: int = 1) -> dict[str, Tensor]:
         """Return nothing for shared entries; of the others the shares and bounds are known.
 
         The small ones lie anywhere below the smallest shared entry. Of the large ones nobody knows

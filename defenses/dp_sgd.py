@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from torch import Generator, Tensor
 
@@ -38,6 +39,13 @@ class DpSgd(Defense):
             noise = torch.randn(tensor.shape[1:], generator=rng).to(tensor)
             noisy[name] = tensor.mean(0) + self.noise_multiplier * self.norm * noise / len(tensor)
         return noisy
+
+    def deviations(
+        self, tensors: Mapping[str, Tensor], batch: int = 1
+    ) -> dict[str, Float[Tensor, "..."]]:
+        """Return the noise, which is the same for every entry."""
+        size = self.noise_multiplier * self.norm / batch
+        return {n: torch.full_like(t, size, dtype=torch.float64) for n, t in tensors.items()}
 
     def privacy(self, entries: int, delta: float) -> Privacy:
         """Return the exact guarantee for an example of one step on a batch that is known."""

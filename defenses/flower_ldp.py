@@ -46,7 +46,7 @@ class FlowerLdp(Defense):
             noisy[name] = scale * tensor + self.deviation * noise
         return Update(noisy, update.withheld)
 
-    def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def deviations(self, tensors: Mapping[str, Tensor], batch: int = 1) -> dict[str, Tensor]:
         """Return the noise, which is the same for every entry."""
         return {n: torch.full_like(t, self.deviation).double() for n, t in tensors.items()}
 

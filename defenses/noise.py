@@ -44,7 +44,9 @@ class Noise(Defense):
             return torch.randn(tensor.shape, generator=rng).to(tensor)
         return (laplace(tensor.shape, rng) / 2**0.5).to(tensor)
 
-    def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "..."]]:
+    def deviations(
+        self, tensors: Mapping[str, Tensor], batch: int = 1
+    ) -> dict[str, Float[Tensor, "..."]]:
         """Return sigma, or what of a noisy tensor's size is due to it."""
         share = self.sigma / (1 + self.sigma**2) ** 0.5
         found = {}

@@ -46,7 +46,7 @@ class Percentile(Defense):
         """Return the entries that are not zero: what was cut off still says its sign."""
         return nonzero({name: t for name, t in tensors.items() if t.ndim})
 
-    def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def deviations(self, tensors: Mapping[str, Tensor], batch: int = 1) -> dict[str, Tensor]:
         """Return nothing for entries as they were; zeros lie below the smallest of all the others.
 
         What was cut off is taken for up to twice as large. A later factor moves the end with

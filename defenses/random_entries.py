@@ -42,7 +42,7 @@ class RandomEntries(Defense):
         """Return the entries that are not zero."""
         return nonzero(tensors)
 
-    def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def deviations(self, tensors: Mapping[str, Tensor], batch: int = 1) -> dict[str, Tensor]:
         """Return nothing for shared entries; the others are as large as those."""
         found = {}
         for name, tensor in tensors.items():

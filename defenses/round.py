@@ -31,7 +31,9 @@ class Round(Defense):
         }
         return Update(rounded, update.withheld)
 
-    def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "..."]]:
+    def deviations(
+        self, tensors: Mapping[str, Tensor], batch: int = 1
+    ) -> dict[str, Float[Tensor, "..."]]:
         """Return that of an error uniform over one step of the format."""
         step = {n: ulp(t * self._scale, FORMATS[self.format]) for n, t in tensors.items()}
         return {name: size / (12**0.5 * self._scale) for name, size in step.items()}

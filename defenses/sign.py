@@ -11,7 +11,8 @@ from privbench.threat import Update
 class Sign(Defense):
     """Signs instead of numbers: every entry is -1, 0 or 1.
 
-    Scaled, each tensor keeps its mean size (EF-signSGD, arXiv:1901.09847).
+    Scaled, each tensor keeps its mean size (EF-signSGD, arXiv:1901.09847). It names no deviations:
+    a sign leaves half a line open, and how far along it an entry lies goes with the entry itself.
     """
 
     paper: ClassVar[str] = "arXiv:1802.04434"

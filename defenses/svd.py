@@ -15,7 +15,8 @@ class Svd(Defense):
 
     A kernel of a convolution is a matrix of outputs by the rest, the position table one of places
     by width; vectors stay. Of SVDefense, this is the truncation alone: its threshold adapts to the
-    client's label counts, and its channel weights are not public yet.
+    client's label counts, and its channel weights are not public yet. It names no deviations: what
+    is left out lies off the spans that stay, so no entry has an error of its own.
     """
 
     paper: ClassVar[str] = "arXiv:2510.03319"

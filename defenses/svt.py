@@ -70,7 +70,7 @@ class Svt(Defense):
         """Return the released entries."""
         return nonzero({name: tensor for name, tensor in tensors.items() if tensor.ndim})
 
-    def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def deviations(self, tensors: Mapping[str, Tensor], batch: int = 1) -> dict[str, Tensor]:
         """Return the noise of released entries; the others lie anywhere up to gamma."""
         noise = 2**0.5 * 2 * self.gamma / self.noise_var
         rest = self.gamma / 3**0.5

@@ -208,11 +208,14 @@ class Defense(Component):
         """
         return {}
 
-    def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "..."]]:
+    def deviations(
+        self, tensors: Mapping[str, Tensor], batch: int = 1
+    ) -> dict[str, Float[Tensor, "..."]]:
         """Return how far entries of shared tensors may be off: standard deviations, float64.
 
-        By name, of what anybody can compute from the shared tensors and the settings; empty where
-        that is left to be read off, as noise is where a true gradient has nothing.
+        By name, of what anybody can compute from the shared tensors, the settings and the number of
+        pictures; empty where that is left to be read off, as noise is where a true gradient has
+        nothing, or where errors are none of their own, as those of what a low rank leaves out.
         """
         return {}
 

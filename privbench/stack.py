@@ -205,7 +205,9 @@ class Stack(Defense):
                 found[name] = found[name] & kept if name in found else kept
         return found
 
-    def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "..."]]:
+    def deviations(
+        self, tensors: Mapping[str, Tensor], batch: int = 1
+    ) -> dict[str, Float[Tensor, "..."]]:
         """Return what the parts' independent errors come to, if each part that changes it tells.
 
         A factor that comes later shrinks errors by as much as nobody knows.
@@ -213,7 +215,7 @@ class Stack(Defense):
         squares: dict[str, Tensor] = {}
         known = True
         for part in self.parts:
-            errors, chooses = part.deviations(tensors), part.changes("measured")
+            errors, chooses = part.deviations(tensors, batch), part.changes("measured")
             if part.changes("protect") and not chooses:
                 known &= part.changes("deviations") and not (squares and not errors)
             for name, error in errors.items():

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from privbench.attacks._update.noise import grid, pruned, quantized
 from privbench.attacks._update.reading import from_pictures, in_its_units, mask
+from privbench.attacks._update.stated import of_defense
 from privbench.attacks._update.wire import errors
 from privbench.observation import Observation
 from privbench.vit import ViT
@@ -91,7 +92,7 @@ def probe(seen: Observation) -> Probe:
         room,
         room // each,
         precision,
-        any(bool(t.any()) for t in seen.model.defense.deviations(seen.update.tensors).values()),
+        any(bool(t.any()) for t in of_defense(seen).values()),
         protocol.local_steps,
         protocol.rounds,
         protocol.training,

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from privbench.attacks._update.reading import from_pictures, in_its_units
+from privbench.attacks._update.stated import of_defense
 from privbench.attacks._update.wire import errors
 from privbench.client_step import ClientStep, Gradient
 from privbench.errors import BadUpdate
@@ -124,6 +125,6 @@ class Posterior:
 def _precision(seen: Observation, data: Mapping[str, Tensor]) -> Gradient:
     """One over the variance of each entry's error, zero where the defense made the entry."""
     defense, shared = seen.model.defense, seen.update.tensors
-    told = [in_its_units(seen, data, one) for one in (defense.deviations(shared), errors(seen))]
+    told = [in_its_units(seen, data, one) for one in (of_defense(seen), errors(seen))]
     found = precision(data, told, defense.measured(shared), LEAST)
     return {name: one.to(data[name]) for name, one in found.items()}

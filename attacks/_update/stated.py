@@ -21,6 +21,17 @@ def wire_errors(seen: Observation, shared: Mapping[str, Tensor]) -> dict[str, Te
     return in_its_units(seen, shared, errors(seen))
 
 
+def of_defense(seen: Observation) -> dict[str, Tensor]:
+    """Return the standard deviations that the defense says of what was shared.
+
+    What is added to each step's gradients adds up over the steps.
+    """
+    defense = seen.model.defense
+    found = defense.deviations(seen.update.tensors, seen.shape[0] // seen.protocol.clients)
+    root = (seen.protocol.local_steps if defense.per_example else 1) ** 0.5
+    return {name: root * error for name, error in found.items()}
+
+
 def system_errors(
     seen: Observation,
     shared: Mapping[str, Tensor],
@@ -35,7 +46,7 @@ def system_errors(
     token, embedding = system.token[rows], system.embedding
     known, stated = wire_errors(seen, shared), {}
     if not known:
-        stated = in_its_units(seen, shared, seen.model.defense.deviations(seen.update.tensors))
+        stated = in_its_units(seen, shared, of_defense(seen))
     either = known or stated
     if not either:
         return deviations(token, embedding)

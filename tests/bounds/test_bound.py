@@ -9,6 +9,7 @@ import torch
 from privbench.bounds.ceiling import expected_error, information, jacobian, precision
 from privbench.component import make
 from privbench.defense import Defense
+from privbench.defenses._laplace import laplace
 from privbench.jacobian import Jacobian
 from privbench.prior import covariance
 from privbench.records.bound import CAP, BoundStore, decibels
@@ -98,17 +99,29 @@ def test_a_direction_that_float32_does_not_resolve_counts_as_known():
         ("noise", {"sigma": 0.3, "relative": False}),
         ("round", {}),
         ("round", {"format": "fp16", "loss_scale": 4.0}),
+        ("quantize", {"bits": 4}),
+        ("quantize", {"bits": 8}),
+        ("quantize", {"bits": 1}),
+        ("quantize", {"bits": 4, "ends": "norm"}),
     ],
 )
 def test_a_defense_knows_the_size_of_its_errors(name, settings):
     defense = make(Defense, name, settings)
     rng = torch.Generator().manual_seed(1)
-    plain = {"a": 0.01 * torch.randn(20_000, generator=rng)}
+    plain = {"a": 0.01 * laplace([20_000], rng).float()}
     shared = defense.protect(Update(plain), rng).tensors
     told = defense.deviations(shared)["a"]
     standard = (shared["a"] - plain["a"]).double() / told
     assert standard.square().mean() == pytest.approx(1, abs=0.05)
     assert told.shape == plain["a"].shape
+
+
+def test_quantization_by_hand():
+    """Sizes of mean 1 in steps of 2: 2 - 2 + 4 / (e^2 - 1), where uniform ones would have 4 / 6."""
+    shared = {"a": torch.tensor([2.0, 0.0, -2.0, 0.0]), "b": torch.zeros(3)}
+    told = make(Defense, "quantize", {"bits": 2}).deviations(shared)
+    assert told["a"].tolist() == pytest.approx([(4 / (math.e**2 - 1)) ** 0.5] * 4)
+    assert not told["b"].any()
 
 
 def test_a_row_of_defenses_has_the_errors_of_all_and_the_entries_of_none():
@@ -167,7 +180,7 @@ def test_the_terminal_prints_resumes_and_writes_a_table(call, tmp_path):
 def test_a_ceiling_falls_with_noise_and_is_exact_without(call, tmp_path):
     suite = tmp_path / "noise.yaml"
     levels = ", ".join(f"{{name: noise, settings: {{sigma: {s}}}}}" for s in (0.01, 0.1, 1, 10))
-    suite.write_text(f"model: vit_vanilla\nimages: 1\ndefense: [none, {levels}, quantize]\n")
+    suite.write_text(f"model: vit_vanilla\nimages: 1\ndefense: [none, {levels}, quantize, svd]\n")
     code, printed, _ = call("bound", "--suite", suite, *WORDS, "--out", tmp_path)
     assert code == 0
     found = {one.case.defended: one for one in BoundStore(tmp_path).records()}
@@ -177,7 +190,9 @@ def test_a_ceiling_falls_with_noise_and_is_exact_without(call, tmp_path):
     assert heights == sorted(heights, reverse=True)
     assert heights[0] == CAP
     assert found["noise(sigma=10.0)"].mse <= found["none"].blind
-    assert "What quantize does to the update is not counted" in printed
+    assert found["none"].blind > found["quantize"].mse > found["noise"].mse
+    assert "What svd does to the update is not counted" in printed
+    assert "What quantize does" not in printed
 
 
 def test_decibels_are_those_of_psnr():

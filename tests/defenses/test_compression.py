@@ -112,7 +112,7 @@ def test_an_energy_that_is_no_share_is_refused(energy):
 @pytest.mark.parametrize(
     ("name", "settings", "kind", "least"),
     [
-        ("quantize", {"bits": 8}, "quantized", 20),
+        ("quantize", {"bits": 8}, "noisy or has gaps as its defense says", 20),
         ("svd", {"energy": 0.9999}, "of low rank", 20),
     ],
 )

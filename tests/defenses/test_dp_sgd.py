@@ -95,3 +95,13 @@ def test_batch_statistics_and_single_examples_are_refused_in_a_sentence(pictures
     step = ClientStep(victim.model.vit, victim.model.defense)
     with pytest.raises(BadSetting, match=r"backbone.norm mixes them by the statistics"):
         step.each(*pictures(2))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_everybody_knows_its_noise(batch, pictures):
+    seen, secret = observed("dp_sgd", pictures, batch, noise_multiplier=2.0, norm=0.5)
+    found = seen.model.defense.deviations(seen.update.tensors, batch)
+    assert all((t == 1.0 / batch).all() for t in found.values())
+    true = looped(seen, secret, 0.5)
+    off = torch.cat([(t - true[n]).double().flatten() for n, t in seen.update.tensors.items()])
+    assert off.square().mean().sqrt() == pytest.approx(1.0 / batch, rel=0.03)
