@@ -25,7 +25,7 @@ from privbench.attacks._update.reading import mask, placeless
 from privbench.component import make
 from privbench.errors import PrivbenchError
 from privbench.observation import Observation
-from privbench.threat import Images, Reconstruction
+from privbench.threat import Draw, Images, Reconstruction
 
 PARTS = 100
 """Steps of the progress that each member has."""
@@ -92,9 +92,10 @@ class Auto(Attack):
         best = chosen(met, layer)
         answer = best.answer
         images, moved = answer.images, 0.0
-        loose = placeless(seen, answer.draw or mask(seen)) & (not answer.placed)
+        draw = answer.draw if isinstance(answer.draw, Draw) else mask(seen)
+        loose = placeless(seen, draw) & (not answer.placed)
         if not answer.placed and (moves(seen, arranging).any() or loose.any()):
-            placed = reassemble(seen, images, arranging, ARRANGEMENTS, lambda *_: None, answer.draw)
+            placed = reassemble(seen, images, arranging, ARRANGEMENTS, lambda *_: None, draw)
             images, moved = placed.images, placed.moved
         tick(PARTS * count, PARTS * count, best.distance.apart)
         report = {f"distance_{one.name}": one.distance.apart for one in met}

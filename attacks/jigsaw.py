@@ -13,7 +13,7 @@ from privbench.attack import Attack, Tick
 from privbench.attacks._order.reassembly import reassemble
 from privbench.component import make
 from privbench.observation import Observation
-from privbench.threat import Reconstruction
+from privbench.threat import Draw, Reconstruction
 
 
 class Jigsaw(Attack):
@@ -39,7 +39,8 @@ class Jigsaw(Attack):
         total = seen.shape[0] * self.steps
         inner = make(Attack, self.content, {})
         found = inner.reconstruct(seen, rng, lambda done, of, value: tick(0, total, value))
-        placed = reassemble(seen, found.images, rng, self.steps, tick, found.draw)
+        draw = found.draw if isinstance(found.draw, Draw) else None
+        placed = reassemble(seen, found.images, rng, self.steps, tick, draw)
         tick(total, total, placed.cost)
         return Reconstruction(
             placed.images,

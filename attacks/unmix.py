@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from privbench.attack import Attack, Tick
 from privbench.attacks._peel.judge import soft_of_each
+from privbench.attacks._update.mixing import as_draw
 from privbench.attacks._update.reading import mask
 from privbench.attacks.peel import Peel
 from privbench.observation import Observation
@@ -29,6 +30,10 @@ ON_GRID = 0.2
 any other pixels it is 0.29."""
 CONDITION = 1e4
 """Of the mixing matrix, beyond which its inverse gives noise."""
+
+
+Mixing = Float[Tensor, "b b"]
+"""Inputs by pictures."""
 
 
 class Unmix(Attack):
@@ -63,8 +68,21 @@ class Unmix(Attack):
                 "or the update was scaled."
             )
             return Reconstruction(inputs, outside, report=report, warnings=(note,))
-        known = classes(shares)
-        return Reconstruction(apart.clamp(0, 1), outside, known, report=report)
+        known, pictures = classes(shares), apart.clamp(0, 1)
+        mixing = refined(inputs, pictures, shares[:, known])
+        draw = as_draw(seen, mixing)
+        return Reconstruction(pictures, outside, known, report=report, draw=draw)
+
+
+def refined(inputs: Images, pictures: Images, mixing: Mixing) -> Mixing:
+    """Return the mixing matrix that the pictures themselves show, if they are on the 8-bit grid.
+
+    It is known from thousands of pixels then, and as well as the inputs are.
+    """
+    if not torch.equal(pictures, rounded(pictures)):
+        return mixing
+    columns, wanted = (t.flatten(1).double().T for t in (pictures, inputs))
+    return torch.linalg.lstsq(columns, wanted).solution.T
 
 
 def classes(shares: Float[Tensor, "b c"]) -> Tensor:

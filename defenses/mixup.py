@@ -21,7 +21,7 @@ class Mixup(Defense):
 
     paper: ClassVar[str] = "arXiv:1710.09412"
     draws: ClassVar[type[Randomness]] = Pair
-    answered_by: ClassVar[tuple[str, ...]] = ("unmix",)
+    answered_by: ClassVar[tuple[str, ...]] = ("auto", "unmix")
     alpha: Annotated[float, Field(gt=0)] = 1.0
     """Of the shares' Beta distribution: 1 is the paper's for CIFAR-10, it has 0.2 for ImageNet."""
     per: Literal["batch", "image"] = "batch"

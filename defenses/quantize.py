@@ -21,6 +21,7 @@ class Quantize(Defense):
     """
 
     paper: ClassVar[str] = "arXiv:1610.02132"
+    version: ClassVar[int] = 2
     answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls")
     bits: Annotated[int, Field(ge=1, le=8)] = 4
     """Of each entry, its sign among them."""

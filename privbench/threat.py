@@ -188,7 +188,7 @@ class Reconstruction:
     """What each member of an ensemble answered, this answer's source among them."""
     choice: str = ""
     """The member whose answer this is."""
-    draw: Draw | None = None
+    draw: Randomness | None = None
     """The defense's random draw as the attack inferred it, where the update does not show it."""
     placed: bool = False
     """Whether every patch is known to be where it stood, so that nobody has to guess an order."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from privbench.attacks._update.mixing import mixes
 from privbench.attacks._update.noise import grid, pruned, quantized
 from privbench.attacks._update.reading import from_pictures, in_its_units, mask
 from privbench.attacks._update.stated import of_defense
@@ -44,6 +45,8 @@ class Probe:
     """exact, bfloat16, float16, pruned, quantized, or rounded on the wire."""
     told: bool
     """Whether the defense names the size of the errors that it leaves."""
+    mixed: bool
+    """Whether the defense mixes pictures of a batch."""
     local_steps: int
     rounds: int
     dropout: bool
@@ -93,6 +96,7 @@ def probe(seen: Observation) -> Probe:
         room // each,
         precision,
         any(bool(t.any()) for t in of_defense(seen).values()),
+        batch > 1 and mixes(seen),
         protocol.local_steps,
         protocol.rounds,
         protocol.training,

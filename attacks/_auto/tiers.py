@@ -76,7 +76,8 @@ STAGES: tuple[tuple[str, tuple[Member, ...]], ...] = (
         "tokens",
         (
             Member("rounds", "fast", {"starts": 128}, when=_joint),
-            Member("peel", "fast", when=lambda one: _few(one) and not _joint(one)),
+            Member("peel", "fast", when=lambda one: _few(one) and not (_joint(one) or one.mixed)),
+            Member("unmix", "fast", when=lambda one: _few(one) and one.mixed),
         ),
     ),
     (

@@ -6,8 +6,12 @@ import pytest
 import torch
 
 from privbench.attack import Attack
+from privbench.attacks._auto.probe import probe
+from privbench.attacks._auto.tiers import members
+from privbench.attacks._auto.verdict import Verdict
 from privbench.attacks._peel.judge import soft_of_each
-from privbench.attacks.unmix import unmixed
+from privbench.attacks._update.mixing import as_draw
+from privbench.attacks.unmix import classes, refined, unmixed
 from privbench.component import make
 from privbench.defense import Defense
 from privbench.running.client import share
@@ -50,6 +54,36 @@ def test_shares_are_read_off_the_head_and_the_inverse_gives_the_pictures(name, s
     assert psnr(found, secret.images[order]) > 60
 
 
+def test_with_the_mixing_the_pictures_have_the_shared_gradient(pictures):
+    seen, secret = mixed(pictures, [0, 1, 3], per="image")
+    shares = soft_of_each(seen, secret.fed, None)
+    assert shares is not None
+    known, order = classes(shares), secret.labels.argsort()
+    found = refined(secret.fed, secret.images[order], shares[:, known])
+    draw = as_draw(seen, found)
+    verdict = Verdict(seen, generator("verdict"))
+    assert verdict.distance(secret.images[order], known, draw).apart < 1e-10
+    assert verdict.distance(secret.images[order], known).apart > 1e-3
+    assert verdict.distance(secret.fed, known).apart > 1e-3  # inputs, whose labels are mixed
+
+
+def test_signs_are_not_known_and_other_defenses_mix_nothing(pictures):
+    half = torch.full((2, 2), 0.5).double()
+    for name in ("instahide", "none"):
+        assert as_draw(mixed(pictures, [0, 1], name)[0], half) is None
+
+
+def test_the_ensemble_sends_it_where_pictures_are_mixed(pictures):
+    wide = SMALL | {"embed_dim": 64}
+
+    def sent(name):
+        stages = members("fast", probe(mixed(pictures, [0, 1], name, wide)[0]))
+        return {one.name for stage in stages for one in stage} & {"peel", "unmix"}
+
+    assert sent("mixup") == sent("instahide") == {"unmix"}
+    assert sent("none") == {"peel"}
+
+
 def test_what_cannot_be_taken_apart_is_left():
     inputs = torch.rand(2, 3, 8, 8, generator=generator("inputs"))
     one_class = torch.tensor([[1.0, 0, 0], [1.0, 0, 0]]).double()
@@ -70,3 +104,6 @@ def test_a_mixed_batch_of_the_trained_victim_is_returned_exactly(pictures):
     assert psnr(found.images, secret.images) > 80
     assert found.labels is not None
     assert found.labels.tolist() == secret.labels.tolist()
+    whole = make(Attack, "auto", {}).reconstruct(seen, generator("attack"), quiet)
+    assert (whole.choice, whole.report["certified"]) == ("unmix", 1)
+    assert psnr(whole.images, secret.images) > 80
