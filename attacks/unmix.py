@@ -3,7 +3,8 @@
 Mixed pictures are exact network inputs for `peel`, which asks for no label. With each input's
 features the head's gradient gives what it was trained on, and that is the mixture's shares by
 class: where no two pictures have one class, these are the mixing matrix, and its inverse takes the
-inputs apart.
+inputs apart. Where pixels have random signs (InstaHide), the grid of 256 levels and the likeness of
+neighbors tell them (`_peel/signs`).
 """
 
 from typing import Annotated, ClassVar
@@ -12,10 +13,12 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Generator, Tensor
+from torch.nn.functional import cross_entropy
 
 from privbench.attack import Attack, Tick
 from privbench.attacks._peel.judge import soft_of_each
-from privbench.attacks._update.mixing import as_draw
+from privbench.attacks._peel.signs import MOST, unflipped
+from privbench.attacks._update.mixing import as_draw, flips
 from privbench.attacks._update.reading import mask
 from privbench.attacks.peel import Peel
 from privbench.observation import Observation
@@ -37,9 +40,10 @@ Mixing = Float[Tensor, "b b"]
 
 
 class Unmix(Attack):
-    """Mixtures of pictures of a batch (mixup) taken apart: inputs by `peel`, shares by the head."""
+    """Mixtures of a batch (mixup, InstaHide) taken apart: inputs by `peel`, shares by the head."""
 
-    paper: ClassVar[str] = "privbench"
+    paper: ClassVar[str] = "privbench; signs after Carlini et al., arXiv:2011.05315"
+    version: ClassVar[int] = 2
     roles: ClassVar[frozenset[Role]] = frozenset({Role.STEM, Role.TOKENS})
 
     rounds: Annotated[int, Field(ge=1)] = 40
@@ -69,9 +73,26 @@ class Unmix(Attack):
             )
             return Reconstruction(inputs, outside, report=report, warnings=(note,))
         known, pictures = classes(shares), apart.clamp(0, 1)
+        if flips(seen) and not torch.equal(pictures, rounded(pictures)):
+            both = unflipped(inputs, shares[:, known])
+            if both is None:
+                note = f"More than {MOST} mixtures with signs of their own: left as they are."
+                return Reconstruction(inputs, outside, report=report, warnings=(note,))
+            picture = positive(seen, both.clamp(0, 1), known)
+            return Reconstruction(picture, outside, known, 2, report)
         mixing = refined(inputs, pictures, shares[:, known])
         draw = as_draw(seen, mixing)
         return Reconstruction(pictures, outside, known, report=report, draw=draw)
+
+
+def positive(seen: Observation, pictures: Images, known: Tensor) -> Images:
+    """Return pictures or their negatives, which no mixture tells apart: as the network sees them.
+
+    Pictures of a class that it knows have less loss than their negatives.
+    """
+    with torch.no_grad():
+        losses = [cross_entropy(seen.model.logits(one), known) for one in (pictures, 1 - pictures)]
+    return pictures if losses[0] <= losses[1] else 1 - pictures
 
 
 def refined(inputs: Images, pictures: Images, mixing: Mixing) -> Mixing:

@@ -34,7 +34,7 @@ class InstaHide(Defense):
 
     paper: ClassVar[str] = "arXiv:2010.02772"
     draws: ClassVar[type[Randomness]] = Encoding
-    answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls", "peel")
+    answered_by: ClassVar[tuple[str, ...]] = ("auto", "unmix")
     k: Annotated[int, Field(ge=1)] = 4
     """Pictures in a mixture; all of them in a smaller batch."""
     bound: Annotated[float, Field(gt=0, le=1)] = 0.65

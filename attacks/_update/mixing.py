@@ -22,6 +22,11 @@ def mixes(seen: Observation) -> bool:
     return _names(_sample(seen)) >= MIXTURE
 
 
+def flips(seen: Observation) -> bool:
+    """Whether pixels of the mixtures have signs of their own, around gray."""
+    return "signs" in _names(_sample(seen))
+
+
 def as_draw(seen: Observation, mixing: Float[Tensor, "b b"]) -> Randomness | None:
     """Return the draw of a client that mixes as told and draws nothing else; None of others.
 
