@@ -50,7 +50,8 @@ def _few(one: Probe) -> bool:
 
 
 def _joint(one: Probe) -> bool:
-    return one.rounds > 1 and one.batch > 1 and one.positions and _few(one)
+    several = one.rounds > 1 and one.batch > 1
+    return several and one.positions and not one.mixed and _few(one)
 
 
 def _noisy(one: Probe) -> bool:
