@@ -76,7 +76,7 @@ class _Search:
         self.mean, self.std = vit.mean, vit.std
         self.labels, self.draw = labels(seen), told(seen)
         self.drops = dropouts(vit) if seen.protocol.training else {}
-        once = seen.shape[0] == 1 and seen.protocol.local_steps == 1
+        once = seen.shape[0] == 1 and seen.protocol.steps == 1
         made = seen.model.defense.measured(seen.update.tensors)
         whole = {name: tensor for name, tensor in shared.items() if name not in made}
         self.fixed = _read(self.drops, whole, vit) if once else {}
@@ -116,9 +116,9 @@ class _Search:
         warnings = []
         if not self.drops:
             warnings.append("The client drops nothing: this is plain gradient matching.")
-        elif self.seen.protocol.local_steps > 1:
+        elif self.seen.protocol.steps > 1:
             warnings.append(
-                f"The client took {self.seen.protocol.local_steps} local steps, each with masks of "
+                f"The client took {self.seen.protocol.steps} local steps, each with masks of "
                 "its own; one gradient with one set of masks is matched to them all."
             )
         if self.lowest == float("inf"):

@@ -2,7 +2,8 @@
 
 The attacker runs the client's local steps, on pixels of its own, and differentiates through them
 until its update equals the shared one. The paper's client cuts its data into batches, whose order
-the attack has to average out; here all steps see one batch, as the threat model has it. In place
+the attack has to average out; here it takes an order of its own, which says no more than that of
+the pictures it finds but for what later epochs change. In place
 of the paper's cosine the update is compared token by token, as `gradinv` does: a cosine does not
 work on ViTs. For one image `pe_ls` needs none of this.
 """
@@ -55,7 +56,12 @@ class FederatedAveraging(Matching):
         local = LocalModel(seen.model.vit, seen.model.defense, protocol)
         (found,) = super().reconstruct_many([replace(seen, model=local)], [rng], [tick])
         warnings = found.warnings
+        if protocol.warmup:
+            warnings += (
+                "The client's AdamW has a state from earlier steps, which only the client knows; "
+                "its simulation begins afresh.",
+            )
         if protocol.training and dropouts(seen.model.vit):
             warnings += ("The client drops activations, and its simulation does not.",)
-        calls = protocol.local_steps * found.gradient_calls
+        calls = protocol.steps * found.gradient_calls
         return replace(found, gradient_calls=calls, warnings=warnings)

@@ -45,6 +45,7 @@ class Unmix(Attack):
     paper: ClassVar[str] = "privbench; signs after Carlini et al., arXiv:2011.05315"
     version: ClassVar[int] = 2
     roles: ClassVar[frozenset[Role]] = frozenset({Role.STEM, Role.TOKENS})
+    instead: ClassVar[tuple[str, ...]] = ("peel",)
 
     rounds: Annotated[int, Field(ge=1)] = 40
     """Of `peel`."""

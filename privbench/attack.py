@@ -35,6 +35,8 @@ class Attack(Component, ABC):
     """Whether it reads the updates of later rounds."""
     any_steps: ClassVar[bool] = False
     """Whether it does without a gradient: it simulates a client's steps, or reads no update."""
+    instead: ClassVar[tuple[str, ...]] = ()
+    """Attacks that take what a client's steps on several batches changed, where this one cannot."""
     batches: ClassVar[bool] = False
     """Whether `reconstruct_many` is faster on an accelerator than one observation at a time."""
 
@@ -70,10 +72,17 @@ def check(
     Raises NotGranted.
     """
     if protocol.optimizer == "adamw" and not attack.any_steps:
-        if protocol.local_steps > 1:
-            raise NotGranted(_steps(name, f"{protocol.local_steps} steps of AdamW"))
+        if protocol.steps > 1:
+            raise NotGranted(_steps(name, f"{protocol.steps} steps of AdamW"))
         if protocol.clients > 1:
             raise NotGranted(_steps(name, f"the mean of {protocol.clients} clients' AdamW steps"))
+        if protocol.warmup:
+            raise NotGranted(_steps(name, "steps of AdamW on a state that the client keeps"))
+    if protocol.pictures and attack.instead:
+        raise NotGranted(
+            f"Attack '{name}' reads the step of one batch, and this client took {protocol.steps} "
+            f"on several. Choose {' or '.join(attack.instead)}, or leave threat.pictures out."
+        )
     if missing := sorted(attack.needs - knows):
         granted = ", ".join(sorted(knows)) or "nothing"
         raise NotGranted(

@@ -38,10 +38,32 @@ class Protocol:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Format that it travels in."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """AdamW with the settings that torch gives it, and fresh state."""
+    """AdamW with the settings that torch gives it."""
     clients: Annotated[int, Field(ge=1)] = 1
     """Clients whose mean alone the server sees, as behind secure aggregation: each has a batch and
     random draws of its own."""
+    warmup: Annotated[int, Field(ge=0)] = 0
+    """Steps that a client's AdamW took before, on batches of other pictures, at weights like those
+    that the server sends now; 0 is a fresh state. The state is the client's own secret."""
+    batch_size: int = 1
+    """Pictures of a step; of each client, unless it holds more."""
+    pictures: Annotated[int, Field(ge=0)] = 0
+    """Pictures of each client, which takes a step on every batch of them, in an order of its own;
+    0 for one batch."""
+    epochs: Annotated[int, Field(ge=1)] = 1
+    """How often a client goes over all of its pictures, each time in another order."""
+
+    @property
+    def held(self) -> int:
+        """Pictures of each client."""
+        return self.pictures or self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """Steps of each client."""
+        if self.pictures:
+            return self.epochs * self.pictures // self.batch_size
+        return self.local_steps
 
     @property
     def exact(self) -> bool:
@@ -51,7 +73,7 @@ class Protocol:
     @property
     def simulated(self) -> bool:
         """Whether an update is far from any gradient, so that nothing but the steps explain it."""
-        return self.optimizer == "adamw" and self.local_steps > 1
+        return self.optimizer == "adamw" and (self.steps > 1 or self.warmup > 0)
 
 
 @dataclass(frozen=True)
@@ -59,8 +81,6 @@ class ThreatModel(Protocol):
     """What a server knows and does, and how clients compute their updates."""
 
     knows: frozenset[Knowledge] = frozenset()
-    batch_size: int = 1
-    """Pictures of each client."""
     server: Literal["honest", "malicious"] = "honest"
     """An honest-but-curious one only looks; a malicious one also sends weights of its choice."""
 
@@ -149,7 +169,7 @@ class Joint(Randomness):
 class Update:
     """What a client shares: the gradient of its loss, by parameter name.
 
-    After several local steps, one of AdamW's, or where weights travel: what was subtracted from the
+    After several steps, one of AdamW's, or where weights travel: what was subtracted from the
     weights, over the learning rate. Behind secure aggregation: the mean over the clients.
     """
 

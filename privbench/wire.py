@@ -48,7 +48,7 @@ def decayed(protocol: Protocol) -> float:
     As if no step moved what it takes a share of, which costs less than a thousandth of it.
     """
     rate = protocol.local_rate
-    return (1 - (1 - rate * ADAMW_DECAY) ** protocol.local_steps) / rate
+    return (1 - (1 - rate * ADAMW_DECAY) ** protocol.steps) / rate
 
 
 def mean(updates: Sequence[Update]) -> Update:

@@ -97,7 +97,7 @@ def probe(seen: Observation) -> Probe:
         precision,
         any(bool(t.any()) for t in of_defense(seen).values()),
         batch > 1 and mixes(seen),
-        protocol.local_steps,
+        protocol.steps,
         protocol.rounds,
         protocol.training,
     )

@@ -63,7 +63,7 @@ class Verdict:
         self.seen, self.calls = seen, 0
         self.seeds = torch.randint(2**62, (2,), generator=rng).tolist()
         self.rng = rng
-        model, steps = seen.model, seen.protocol.local_steps
+        model, steps = seen.model, seen.protocol.steps
         self.shown = model.simulate(
             seen.shape[0], Generator().manual_seed(self.seeds[0]), told(seen)
         )
@@ -95,7 +95,7 @@ class Verdict:
         """
         if known is None:
             return Distance(float("inf"), 0.0)
-        self.calls += self.seen.protocol.local_steps * self.seen.protocol.clients
+        self.calls += self.seen.protocol.steps * self.seen.protocol.clients
         draw = self.shown if draw is None else draw
         clients = split(images, known, draw, self.seen.protocol.clients)
         slopes = [self._slopes(*client) for client in clients]
@@ -117,7 +117,7 @@ class Verdict:
 
     def _slopes(self, images: Images, known: Tensor, draw: Randomness | None) -> Gradient:
         """Return one client's gradient, or the sum of what its steps subtract, undefended."""
-        several = self.seen.protocol.local_steps > 1
+        several = self.seen.protocol.steps > 1
         found = self.model.gradient(images, known, draw, differentiable=False)
         added = {} if several else self.seen.model.penalty_gradient(draw)
         found = {n: found[n] + added[n] if n in added else found[n] for n in found}
@@ -128,7 +128,7 @@ class Verdict:
         protocol, weights = self.seen.protocol, self.seen.model.vit.trained()
         if protocol.optimizer != "adamw":
             return slopes
-        if protocol.local_steps == 1:
+        if protocol.steps == 1:
             return {n: first_adamw(t, weights[n].detach()) for n, t in slopes.items()}
         return {n: t + decayed(protocol) * weights[n].detach() for n, t in slopes.items()}
 
@@ -200,7 +200,7 @@ class Verdict:
         """
         model = self.seen.model
         changed = model.defense.per_example or model.defense.changes("finish")
-        if changed and self.seen.protocol.local_steps == 1:
+        if changed and self.seen.protocol.steps == 1:
             found = ClientStep(model.vit, model.defense).run(images, known, draw, rng).gradient
             plain = self._measured({name: found[name] for name in plain})
         update = Update(self._stepped(plain), self.seen.update.withheld)

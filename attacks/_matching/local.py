@@ -32,8 +32,10 @@ class LocalModel(PublicModel):
     ) -> dict[str, Tensor]:
         """Sum of what the optimizer subtracts but for decay, in units of the learning rate.
 
-        Differentiated through all steps; of several clients, their mean. A penalty of the defense
-        moves the weights as it does at the first step, and is in the sum of AdamW alone.
+        Differentiated through all steps; of several clients, their mean. Of more pictures than a
+        batch every epoch takes them in the order that is given, as the client's own is unknown;
+        AdamW begins afresh. A penalty of the defense moves the weights as it does at the first
+        step, and is in the sum of AdamW alone.
         """
         parts = split(images, labels, draw, self.protocol.clients)
         clients = [self._client(*part, of) for part in parts]
@@ -49,15 +51,15 @@ class LocalModel(PublicModel):
         weights = {name: p.detach().requires_grad_() for name, p in self.vit.trained().items()}
         wanted = tuple(weights) if of is None else tuple(of)
         pull = {name: part.detach() for name, part in self.penalty_gradient(draw).items()}
-        steps, rate = self.protocol.local_steps, self.protocol.local_rate
+        batches, rate = self._batches(images, labels, draw), self.protocol.local_rate
         adamw = self.protocol.optimizer == "adamw"
         decay = rate * ADAMW_DECAY if adamw else 0.0
         moves = AdamW(pull) if adamw else Momentum(pull, self.protocol.momentum)
         total: dict[str, Tensor] = {}
-        for step in range(steps):
-            last = step == steps - 1
+        for number, batch in enumerate(batches):
+            last = number == len(batches) - 1
             slopes = own.gradient(
-                *(images, labels, draw),
+                *batch,
                 weights=weights,
                 of=wanted if last else None,
                 differentiable=True,
@@ -68,10 +70,18 @@ class LocalModel(PublicModel):
                 weights = {n: (1 - decay) * p - rate * moved[n] for n, p in weights.items()}
         return total
 
+    def _batches(self, images: Images, labels: Tensor, draw: Randomness | None) -> list[Client]:
+        """Return what each step sees."""
+        protocol = self.protocol
+        if not protocol.pictures:
+            return [(images, labels, draw)] * protocol.local_steps
+        parts = len(images) // protocol.batch_size
+        return split(images, labels, draw, parts) * protocol.epochs
 
-def split(images: Images, labels: Tensor, draw: Randomness | None, clients: int) -> list[Client]:
-    """Return each client's equal part of a batch."""
-    rows = torch.arange(len(images)).chunk(clients)
+
+def split(images: Images, labels: Tensor, draw: Randomness | None, parts: int) -> list[Client]:
+    """Return equal parts of some pictures, as of each client or of each step."""
+    rows = torch.arange(len(images)).chunk(parts)
     return [(images[row], labels[row], draw and draw.rows(row.tolist())) for row in rows]
 
 

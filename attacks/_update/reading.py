@@ -76,11 +76,12 @@ def mask(seen: Observation) -> Draw | None:
     """Mask that the empty rows of the position gradient give away, nothing moved.
 
     None where the defense reveals no mask or the position gradient is withheld. The order of
-    masked patches is in no gradient, so the draw leaves them where they are. Several clients have
-    a mask each, and their mean shows none.
+    masked patches is in no gradient, so the draw leaves them where they are. Several clients, and
+    several batches of one, have a mask each, and their sum shows none.
     """
     table = measured(seen).get(ViT.POSITIONS)
-    if "mask" not in seen.model.defense.disclosed() or table is None or seen.protocol.clients > 1:
+    several = seen.protocol.clients > 1 or seen.protocol.pictures
+    if "mask" not in seen.model.defense.disclosed() or table is None or several:
         return None
     rows = table[0, seen.model.vit.prefix :]
     zero = _empty(rows).expand(seen.shape[0], -1)
@@ -91,7 +92,7 @@ def mask(seen: Observation) -> Draw | None:
 def told(seen: Observation) -> Randomness | None:
     """Return what the update tells of the defense's draw: the mask, and what the defense knows."""
     shown = mask(seen)
-    if seen.protocol.clients > 1 or seen.protocol.local_steps > 1:
+    if seen.protocol.clients > 1 or seen.protocol.steps > 1:
         return shown
     defense = seen.model.defense
     return defense.told(seen.model.vit, measured(seen), seen.shape[0], shown)
@@ -183,7 +184,7 @@ def untold(seen: Observation) -> dict[str, Tensor]:
     gradient has to have it added.
     """
     defense, shared = seen.model.defense, seen.update.tensors
-    if not defense.by_tensor or seen.protocol.local_steps > 1:
+    if not defense.by_tensor or seen.protocol.steps > 1:
         return {}
     kept = defense.measured(shared)
     left = {

@@ -36,7 +36,7 @@ def _error(tensor: Tensor, before: Tensor, protocol: Protocol) -> Tensor:
     if protocol.wire == "gradient":
         return ulp(tensor, kind) / over
     after = (before - rate * tensor).float()  # from just below a power of two to it
-    own = ulp(after, torch.float32) * protocol.local_steps**0.5
+    own = ulp(after, torch.float32) * protocol.steps**0.5
     own = (own.square() + ulp(rate * tensor, torch.float32).square()).sqrt()  # of the step itself
     if protocol.precision == "float32":
         return own / over / rate

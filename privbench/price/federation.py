@@ -96,8 +96,8 @@ def take(
         updates = [
             answer(
                 model,
-                own.to(device),
-                known.to(device),
+                (own.to(device), known.to(device)),
+                None,
                 CLIENTS,
                 ("price", seed, found.step, number),
             )[0]

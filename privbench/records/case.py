@@ -15,7 +15,7 @@ UNDEFENDED = "none"
 RATES = ("local_rate", "momentum")
 """Numbers that a threat model may hold and a table shows."""
 
-NUMBERS = (*RATES, "local_steps", "rounds", "clients")
+NUMBERS = (*RATES, "local_steps", "rounds", "clients", "warmup", "pictures", "epochs")
 
 WIRE = ("wire", "precision")
 """Words of a threat model for what travels."""
@@ -64,11 +64,14 @@ class Case(SealedCase):
         """The threat model, as a table shows it."""
         threat = self.threat
         words = [f"knows {'+'.join(threat['knows']) or 'nothing'}", f"batch {threat['batch_size']}"]
+        words += [f"of {threat['pictures']} pictures"] if "pictures" in threat else []
+        words += [f"{threat['epochs']} epochs"] if "epochs" in threat else []
         if "local_steps" in threat:
             words.append(f"{threat['local_steps']} local steps")
         words += [f"{name.replace('_', ' ')} {threat[name]:g}" for name in RATES if name in threat]
         words += ["training mode"] if threat.get("training") else []
         words += [threat["optimizer"]] if "optimizer" in threat else []
+        words += [f"warm by {threat['warmup']} steps"] if "warmup" in threat else []
         if sent := [str(threat[name]) for name in WIRE if name in threat]:
             words.append(f"sent as {' '.join(reversed(sent))}")
         words += [f"mean of {threat['clients']} clients"] if "clients" in threat else []

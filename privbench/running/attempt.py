@@ -122,9 +122,18 @@ def _share(
     vit = victim.model.vit
     images, labels = victims.pictures(job, vit.side, vit.classes)
     device = vit.mean.device
+    earlier = None
+    if job.threat.warmup:
+        other = victims.earlier(job, vit.side, vit.classes)
+        earlier = other[0].to(device), other[1].to(device)
     sent = attack.tamper(victim.model, generator("tamper", *job.seed))
     return share(
-        replace(victim, model=sent), images.to(device), labels.to(device), job.threat, job.seed
+        replace(victim, model=sent),
+        images.to(device),
+        labels.to(device),
+        job.threat,
+        job.seed,
+        earlier,
     )
 
 
@@ -187,8 +196,9 @@ def _company(cases: int) -> dict[str, str]:
 
 
 def _tokens(job: Job, vit: ViT) -> dict[str, float]:
-    """Say how many tokens the mean of several clients has."""
-    return {"tokens": float(len(job.case.images) * vit.tokens)} if job.threat.clients > 1 else {}
+    """Say how many tokens several clients' or batches' pictures have together."""
+    several = job.threat.clients > 1 or job.threat.pictures
+    return {"tokens": float(len(job.case.images) * vit.tokens)} if several else {}
 
 
 def _unread_rounds(job: Job) -> int:

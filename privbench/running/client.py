@@ -1,16 +1,14 @@
 """The one door: a private batch becomes what the server sees and what the client keeps."""
 
-import copy
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from privbench.client_step import ClientStep, Slopes
 from privbench.errors import BadUpdate
 from privbench.observation import Observation, PublicModel
+from privbench.running.steps import Batch, steps_on
 from privbench.seeds import generator
 from privbench.threat import (
     Images,
@@ -21,11 +19,13 @@ from privbench.threat import (
     ThreatModel,
     Update,
 )
-from privbench.variants import drop_by
 from privbench.victims.load import Victim
-from privbench.vit import ViT
 from privbench.wire import mean, sent
 
+Pictures = tuple[Float[Tensor, "_ 3 h w"], Int[Tensor, " _"]]
+"""With their labels."""
+Epoch = list[tuple[Int[Tensor, " _"], Batch]]
+"""Rows of a client's pictures, and the batch that they make, step by step."""
 NARROW = " Or take threat.precision=bfloat16, whose range is that of float32."
 
 
@@ -35,68 +35,86 @@ def share(
     labels: Int[Tensor, " b"],
     threat: ThreatModel,
     seed: tuple[object, ...],
+    earlier: Pictures | None = None,
 ) -> tuple[Observation, Secret]:
-    """Compute a client's update on a private batch.
+    """Compute a client's update on its private pictures.
 
     The draws depend on the seed alone, so that all attacks on a victim, and all victims with the
-    same scheme, face the same mask; all local steps of a round share one draw. Several clients
-    have equal parts of the batch. Nothing that the observation holds aliases the secret. Raises
+    same scheme, face the same mask. On one batch all local steps of a round share one draw; where
+    a client takes several, each step has its own, and the secret keeps those of the first epoch.
+    Several clients have equal parts of the pictures, and of the earlier ones, which their
+    optimizers' states are from. Nothing that the observation holds aliases the secret. Raises
     BadUpdate if local training diverges, or if the update is not finite.
     """
-    vit, defense = victim.model.vit, victim.model.defense
-    update, draws = _mean(victim.model, images, labels, threat.protocol, seed)
+    told = threat.protocol
+    if threat.warmup and earlier is None:
+        raise ValueError("a warm optimizer needs the pictures that its state is from")
+    given = ((images, labels), earlier, told)
+    update, first = _mean(victim.model, *given, seed)
     later = [
-        _mean(victim.model, images, labels, threat.protocol, (*seed, "round", number))[0]
+        _mean(victim.model, *given, (*seed, "round", number))[0]
         for number in range(1, threat.rounds)
     ]
-    parts = images.chunk(threat.clients)
-    fed = torch.cat([defense.feed(vit, *each) for each in zip(parts, draws, strict=True)])
-    draw = together(draws)
+    met = [_in_order(victim.model, epoch) for epoch in first]
     b, c, h, w = images.shape
-    told = Knowledge.LABELS in threat.knows
+    granted = Knowledge.LABELS in threat.knows
     seen = Observation(
         model=victim.model,
         update=update,
         shape=(b, c, h, w),
         knows=threat.knows,
-        labels=labels.clone() if told else None,
-        protocol=threat.protocol,
+        labels=labels.clone() if granted else None,
+        protocol=told,
         later=tuple(later),
     )
+    fed = torch.cat([inputs for inputs, _ in met])
+    draw = together([draw for _, draw in met])
     return seen, Secret(images.clone(), fed.clone(), labels.clone(), draw)
 
 
 def _mean(
     model: PublicModel,
-    images: Images,
-    labels: Int[Tensor, " b"],
+    pictures: Pictures,
+    earlier: Pictures | None,
     protocol: Protocol,
     seed: tuple[object, ...],
-) -> tuple[Update, list[Randomness | None]]:
-    """Return the mean of all clients' updates, and each one's draw."""
-    batches = zip(images.chunk(protocol.clients), labels.chunk(protocol.clients), strict=True)
+) -> tuple[Update, list[Epoch]]:
+    """Return the mean of all clients' updates, and each one's first epoch."""
+    held = _chunks(pictures, protocol.clients)
+    before = [None] * len(held) if earlier is None else _chunks(earlier, protocol.clients)
     met = [
-        answer(model, *batch, protocol, (*seed, "client", number) if number else seed)
-        for number, batch in enumerate(batches)
+        answer(model, *each, protocol, (*seed, "client", number) if number else seed)
+        for number, each in enumerate(zip(held, before, strict=True))
     ]
-    return mean([update for update, _ in met]), [draw for _, draw in met]
+    return mean([update for update, _ in met]), [epoch for _, epoch in met]
+
+
+def _chunks(pictures: Pictures, clients: int) -> list[Pictures]:
+    return list(zip(*(part.chunk(clients) for part in pictures), strict=True))
 
 
 def answer(
     model: PublicModel,
-    images: Images,
-    labels: Int[Tensor, " b"],
+    held: Pictures,
+    earlier: Pictures | None,
     protocol: Protocol,
     seed: tuple[object, ...],
-) -> tuple[Update, Randomness | None]:
+) -> tuple[Update, Epoch]:
     """Draw what the defense needs, compute an update, defend it and send it.
 
-    One client's answer to the server's weights: the update, and the draw, which stays with it.
-    Raises BadUpdate if local training diverges, or if the update is not finite.
+    One client's answer to the server's weights: the update, and its first epoch with the draws,
+    which stay with the client. Raises BadUpdate if local training diverges, or if the update is
+    not finite.
     """
     defense = model.defense
-    draw = defense.draw(model.vit, len(images), generator("draw", *seed))
-    gradient = local_update(model, images, labels, draw, protocol, generator("dropout", *seed))
+    epochs = _epochs(model, held, protocol, seed)
+    gradient = steps_on(
+        model,
+        [batch for epoch in epochs for _, batch in epoch],
+        protocol,
+        generator("dropout", *seed),
+        _earlier(model, earlier, protocol, seed),
+    )
     withheld = defense.withholds(gradient)
     shared = {name: t.detach().clone() for name, t in gradient.items() if name not in withheld}
     update = defense.protect(Update(shared, withheld), generator("protect", *seed))
@@ -108,7 +126,51 @@ def answer(
                 "Look at the model's weights and at the defense's settings."
                 + ("" if protocol.precision == "float32" else NARROW)
             )
-    return update, draw
+    return update, epochs[0]
+
+
+def _epochs(
+    model: PublicModel, held: Pictures, protocol: Protocol, seed: tuple[object, ...]
+) -> list[Epoch]:
+    """Return the batches of each epoch: one batch, or all pictures in an order of the client's."""
+    images, labels = held
+    if not protocol.pictures:
+        draw = model.defense.draw(model.vit, len(images), generator("draw", *seed))
+        return [[(torch.arange(len(images)), (images, labels, draw))]] * protocol.local_steps
+    order = generator("order", *seed)
+    found: list[Epoch] = []
+    for number in range(protocol.epochs):
+        epoch: Epoch = []
+        for rows in torch.randperm(len(images), generator=order).split(protocol.batch_size):
+            rng = generator("draw", *seed, "step", number, len(epoch))
+            draw = model.defense.draw(model.vit, len(rows), rng)
+            epoch.append((rows, (images[rows], labels[rows], draw)))
+        found.append(epoch)
+    return found
+
+
+def _earlier(
+    model: PublicModel, pictures: Pictures | None, protocol: Protocol, seed: tuple[object, ...]
+) -> list[Batch]:
+    """Return the batches that a client's optimizer has its state from."""
+    if pictures is None:
+        return []
+    sizes = zip(*(part.split(protocol.batch_size) for part in pictures), strict=True)
+    rngs = (generator("draw", *seed, "earlier", number) for number in range(protocol.warmup))
+    return [
+        (images, labels, model.defense.draw(model.vit, len(images), rng))
+        for (images, labels), rng in zip(sizes, rngs, strict=True)
+    ]
+
+
+def _in_order(model: PublicModel, epoch: Epoch) -> tuple[Images, Randomness | None]:
+    """Return the network input of an epoch and its draws, by picture."""
+    inputs = torch.cat([model.defense.feed(model.vit, i, draw) for _, (i, _, draw) in epoch])
+    draw = together([draw for _, (_, _, draw) in epoch])
+    if len(epoch) == 1:
+        return inputs, draw
+    place = torch.cat([rows for rows, _ in epoch]).argsort()
+    return inputs[place], draw and draw.map(lambda tensor: tensor[place])
 
 
 def local_update(
@@ -119,53 +181,8 @@ def local_update(
     protocol: Protocol,
     rng: Generator,
 ) -> dict[str, Tensor]:
-    """Sum of what the optimizer subtracts step by step, in units of the learning rate.
-
-    One step of SGD gives the gradient. Its sum is taken before the steps are rounded into the
-    weights, which costs float32 several digits: where weights travel, `sent` rounds the sum into
-    them. AdamW's is what its float32 weights changed by. The model stays as it is; dropout masks
-    come from rng, new ones at each step, and so does what the defense adds to a gradient. Raises
-    BadUpdate if the steps diverge.
-    """
-    vit = model.vit
-    if protocol.local_steps > 1 or protocol.training or protocol.optimizer != "sgd":
-        vit = copy.deepcopy(vit)  # other threads run on the shared one
-    if protocol.training:
-        drop_by(vit, rng, vit.mean.device)
-    step = ClientStep(vit, model.defense)
-    run = partial(step.run, images, labels, draw, rng)
-    take = _adamw if protocol.optimizer == "adamw" else _sgd
-    total = take(vit, run, protocol)
-    if protocol.local_steps > 1 and not all(t.isfinite().all() for t in total.values()):
-        raise BadUpdate(
-            f"The client's {protocol.local_steps} local steps diverged. "
-            f"Take a threat.local_rate below {protocol.local_rate:g}."
-        )
-    return total
-
-
-def _sgd(vit: ViT, run: Callable[[], Slopes], protocol: Protocol) -> dict[str, Tensor]:
-    velocity = run().gradient
-    total = dict(velocity)
-    for _ in range(protocol.local_steps - 1):
-        with torch.no_grad():
-            for name, parameter in vit.trained().items():
-                parameter -= protocol.local_rate * velocity[name]
-        for name, slope in run().gradient.items():
-            velocity[name] = protocol.momentum * velocity[name] + slope
-            total[name] = total[name] + velocity[name]
-    return total
-
-
-def _adamw(vit: ViT, run: Callable[[], Slopes], protocol: Protocol) -> dict[str, Tensor]:
-    trained = vit.trained()
-    before = {name: parameter.detach().clone() for name, parameter in trained.items()}
-    optimizer = torch.optim.AdamW(trained.values(), lr=protocol.local_rate)
-    for _ in range(protocol.local_steps):
-        for name, slope in run().gradient.items():
-            trained[name].grad = slope
-        optimizer.step()
-    return {n: (before[n] - p.detach()) / protocol.local_rate for n, p in trained.items()}
+    """Sum of what all local steps on one batch and one draw subtract; raises BadUpdate."""
+    return steps_on(model, [(images, labels, draw)] * protocol.local_steps, protocol, rng)
 
 
 def together(draws: Sequence[Randomness | None]) -> Randomness | None:

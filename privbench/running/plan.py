@@ -16,7 +16,7 @@ from privbench.defense import Defense
 from privbench.errors import BadSetting, NotGranted, UnknownName
 from privbench.records.case import Case
 from privbench.running.collection import collection
-from privbench.running.heeded import unheeded
+from privbench.running.heeded import refuse_alone, refuse_steps, unheeded
 from privbench.running.jobs import Job, Recipe
 from privbench.running.labels import KEY, Head, Placed, place
 from privbench.running.product import Entry, Product, distribute
@@ -28,8 +28,6 @@ from privbench.victims.load import VARIANTS, Victim, known_settings
 from privbench.victims.preset import Preset, model_preset, own_label
 
 C = TypeVar("C", bound=Component)
-OF_STEPS = ("local_rate", "momentum")
-"""Settings of the threat model that only several local steps heed."""
 Shelved = tuple[Part, C]
 
 
@@ -121,8 +119,9 @@ def _jobs(
 ) -> Iterator[Job]:
     """Every attack on a batch, then the next batch: a run that is cut short is balanced."""
     victim = pictures.victims.get(recipe)
-    vit, size = victim.model.vit, product.batch_size * threat.clients
+    vit, size = victim.model.vit, threat.held * threat.clients
     name = product.dataset or preset.dataset
+    refuse_alone(threat, len(pictures.dataset(name)[1]), name)
     model = model_part(recipe.model, recipe.settings, victim)
     control = control_of(preset, recipe.settings)
     dataset = pictures.part(name, victim, recipe.model)
@@ -234,29 +233,7 @@ def _threat(product: Product, settings: Mapping[str, Any]) -> ThreatModel:
         raise BadSetting(complaint("threat", error)) from None
     if threat.batch_size != product.batch_size:
         raise BadSetting("Set the batch size with --batch-size, not with --set threat.batch_size.")
-    heeded = () if threat.wire == "gradient" else ("local_rate",)
-    idle = [k for k in OF_STEPS if k in given and k not in heeded]
-    if threat.local_steps == 1 and idle:
-        raise BadSetting(
-            f"threat: one local step shares the gradient itself, whatever {' and '.join(idle)} "
-            "say. Add `--set threat.local_steps=5`, or leave them out."
-        )
-    if threat.optimizer == "adamw" and threat.wire == "gradient":
-        raise BadSetting(
-            "threat: AdamW changes weights, and this client sends a gradient. Add `--set "
-            "threat.wire=weights` or `--set threat.wire=difference`, or leave threat.optimizer out."
-        )
-    if threat.optimizer == "adamw" and threat.momentum:
-        raise BadSetting(
-            "threat: momentum is SGD's; AdamW has its own. Leave threat.momentum or "
-            "threat.optimizer out."
-        )
-    if len(product.indices) % (threat.batch_size * threat.clients):
-        raise BadSetting(
-            f"threat: {threat.clients} clients with {threat.batch_size} pictures each take "
-            f"{threat.batch_size * threat.clients}, and {len(product.indices)} pictures are no "
-            f"multiple of that. Take `--images {threat.batch_size * threat.clients}`."
-        )
+    refuse_steps(threat, given, len(product.indices))
     return threat
 
 

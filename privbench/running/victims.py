@@ -17,6 +17,7 @@ from privbench.errors import BadData
 from privbench.observation import PublicModel
 from privbench.running.jobs import Job, Recipe
 from privbench.running.labels import KEY, mapped, own_classes
+from privbench.seeds import generator
 from privbench.stack import Stack
 from privbench.threat import Images
 from privbench.victims.load import Victim, load
@@ -73,6 +74,16 @@ class Victims:
             side,
             classes,
         )
+
+    def earlier(self, job: Job, side: int, classes: int) -> Batch:
+        """Return other pictures, drawn by the case's seed, for what clients did before."""
+        case, threat = job.case, job.threat
+        made = self.dataset(case.dataset, job.data_root)
+        others = sorted(set(range(len(made))) - set(case.images))
+        count = threat.warmup * threat.batch_size * threat.clients
+        rows = torch.randint(len(others), (count,), generator=generator("earlier", *job.seed))
+        chosen = [others[row] for row in rows.tolist()]
+        return labelled_load(made, case.dataset, tuple(chosen), side, classes)
 
     def dataset(self, part: Part, root: Path | None) -> Dataset:
         """Return an open data set."""

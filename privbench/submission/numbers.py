@@ -33,12 +33,12 @@ def number_faults(record: SealedRecord[Any]) -> Iterator[Fault]:
 
 def _status(record: Record) -> Iterator[Fault]:
     case = record.case
-    clients = case.threat.get("clients", 1)
-    if len(case.images) != case.threat["batch_size"] * clients:
+    held = case.threat.get("pictures", case.threat["batch_size"])
+    held *= case.threat.get("clients", 1)
+    if len(case.images) != held:
         yield (
             "score",
-            f"names {len(case.images)} pictures, and its clients have "
-            f"{case.threat['batch_size'] * clients}.",
+            f"names {len(case.images)} pictures, and its clients have {held}.",
         )
     if len(set(case.images)) != len(case.images):
         yield "score", "counts a picture twice."

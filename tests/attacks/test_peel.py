@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from privbench.attack import Attack
-from privbench.attacks._peel.gather import Placed, pictures, places
+from privbench.attacks._peel.gather import Placed, _held, pictures, places
 from privbench.attacks._peel.hunt import Hunt
 from privbench.attacks._peel.peeling import Peeling, standard, visible
 from privbench.attacks._peel.starts import Starts
@@ -230,3 +230,8 @@ def test_the_bound_is_where_the_page_says(victim):
     answer = peel(seen)
     assert "a batch of at most 1 " in answer.warnings[0]
     assert answer.report["found"] == 0
+
+
+def test_a_token_that_is_left_alone_is_a_picture_by_itself():
+    """Without unknowns scipy's solver would end the whole process."""
+    assert torch.equal(_held(torch.zeros(3, 0).double(), torch.ones(3).double()), torch.ones(1))

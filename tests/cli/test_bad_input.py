@@ -68,7 +68,7 @@ MISTAKES = {
     "--attack gradinv --set attack.gradinv.stepps=3": "No setting of gradinv is called 'stepps'.",
     "--defense noise --set defense.sigm=1": "'sigm'. Did you mean 'sigma'? Known: distribution,",
     "--set model.dept=1": f"No setting of model is called 'dept'. Did you mean 'depth'? {KNOWN}",
-    "--set threat.know=labels": "'know'. Did you mean 'knows'? Known: batch_size, clients, knows,",
+    "--set threat.know=labels": "'know'. Did you mean 'knows'? Known: batch_size, clients, epochs,",
     "--set dataset.splitt=test": "No setting of cifar10 is called 'splitt'. Did you mean 'split'?",
     # --set: values
     "--attack gradinv --set attack.steps=fast": "gradinv: 'steps' cannot be 'fast'",

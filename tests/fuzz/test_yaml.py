@@ -49,6 +49,7 @@ SETTINGS = (
     "model.init_seed",
     "threat.knows",
     "threat.local_rate",
+    "threat.pictures",
     "threat.rounds",
     "threat.server",
     "x",

@@ -192,6 +192,9 @@ AXES = {
     "precision": "threat.precision=bfloat16",
     "optimizer": "threat.optimizer=adamw",
     "clients": "threat.clients=2",
+    "warmup": "threat.warmup=2",
+    "pictures": "threat.pictures=2",
+    "epochs": "threat.epochs=2",
 }
 
 
@@ -203,7 +206,7 @@ def received(job, threat):
     sent = subject.model
     if threat.server == "malicious":
         sent = attack_of(job).tamper(sent, generator("tamper", *job.seed))
-    size = threat.batch_size
+    size = threat.held
     seen, _ = share(replace(subject, model=sent), images[:size], labels[:size], threat, job.seed)
     updates = [update.tensors for update in (seen.update, *seen.later)]
     return [str(seen.labels), seen.shape, sent is subject.model, len(updates)], updates
@@ -218,8 +221,8 @@ def differ(one, other):
 @pytest.mark.parametrize("attack", ["mean", "pe_ls", "imprint"])
 @pytest.mark.parametrize("more", [(), ("model.dropout=0.2",), ("threat.local_steps=3",)])
 def test_a_setting_changes_what_an_attack_gets_or_is_refused(axis, attack, more):
-    options = {"attack": attack, "images": 2 if axis == "batch_size" else 1}
-    options["batch_size"] = options["images"]
+    options = {"attack": attack, "images": 2 if axis in ("batch_size", "pictures") else 1}
+    options["batch_size"] = 2 if axis == "batch_size" else 1
     given = [one for one in ("model.depth=2", *more, AXES[axis]) if one]
     try:
         (job,) = jobs(*given, **options)
