@@ -22,6 +22,7 @@ from privbench.attacks._matching.fading import BOX, fading
 from privbench.attacks._matching.local import LocalModel
 from privbench.attacks._matching.optimizers import LBFGS
 from privbench.attacks._matching.recipe import Comparison, Gradient, Recipe
+from privbench.attacks._update.wire import as_steps
 from privbench.observation import Observation
 from privbench.threat import Reconstruction
 from privbench.variants import dropouts
@@ -36,6 +37,8 @@ class FederatedAveraging(Matching):
     any_steps: ClassVar[bool] = True
     steps: Annotated[int, Field(ge=1)] = 462
     """Steps and trials of L-BFGS; each costs as many gradients as the client took steps."""
+    soft: Annotated[float, Field(ge=0)] = 0.1
+    """Of AdamW: share of a gradient's root mean square that is added to what it is divided by."""
 
     def compare(self, seen: Observation, shared: Gradient) -> Comparison:
         """Compare token by token."""
@@ -53,8 +56,8 @@ class FederatedAveraging(Matching):
 
     def _one(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         protocol = seen.protocol
-        local = LocalModel(seen.model.vit, seen.model.defense, protocol)
-        (found,) = super().reconstruct_many([replace(seen, model=local)], [rng], [tick])
+        local = LocalModel(seen.model.vit, seen.model.defense, protocol, self.soft)
+        (found,) = super().reconstruct_many([stepped(seen, local)], [rng], [tick])
         warnings = found.warnings
         if protocol.warmup:
             warnings += (
@@ -65,3 +68,16 @@ class FederatedAveraging(Matching):
             warnings += ("The client drops activations, and its simulation does not.",)
         calls = protocol.steps * found.gradient_calls
         return replace(found, gradient_calls=calls, warnings=warnings)
+
+
+def stepped(seen: Observation, local: LocalModel) -> Observation:
+    """Return what the client's steps subtract, to be met by the model that simulates them.
+
+    Those of AdamW are neither undone nor is a penalty taken out: the simulation has both.
+    """
+    if seen.protocol.optimizer != "adamw":
+        return replace(seen, model=local)
+    update = replace(seen.update, tensors=as_steps(seen))
+    return replace(
+        seen, model=local, update=update, protocol=replace(seen.protocol, optimizer="sgd")
+    )

@@ -20,6 +20,9 @@ class LocalModel(PublicModel):
     """A model whose "gradient" is the update of a client that takes several steps."""
 
     protocol: Protocol
+    soft: float = 0.0
+    """Share of its root mean square that is added to what AdamW divides a tensor by: its first step
+    is nearly a sign, along whose slope nothing descends."""
 
     def gradient(
         self,
@@ -50,11 +53,11 @@ class LocalModel(PublicModel):
         own = ClientStep(self.vit, self.defense).apart()  # other threads use the model
         weights = {name: p.detach().requires_grad_() for name, p in self.vit.trained().items()}
         wanted = tuple(weights) if of is None else tuple(of)
-        pull = {name: part.detach() for name, part in self.penalty_gradient(draw).items()}
+        pull = {name: part.detach() for name, part in super().penalty_gradient(draw).items()}
         batches, rate = self._batches(images, labels, draw), self.protocol.local_rate
         adamw = self.protocol.optimizer == "adamw"
         decay = rate * ADAMW_DECAY if adamw else 0.0
-        moves = AdamW(pull) if adamw else Momentum(pull, self.protocol.momentum)
+        moves = AdamW(pull, self.soft) if adamw else Momentum(pull, self.protocol.momentum)
         total: dict[str, Tensor] = {}
         for number, batch in enumerate(batches):
             last = number == len(batches) - 1
@@ -69,6 +72,10 @@ class LocalModel(PublicModel):
             if not last:
                 weights = {n: (1 - decay) * p - rate * moved[n] for n, p in weights.items()}
         return total
+
+    def penalty_gradient(self, draw: Randomness | None = None) -> dict[str, Tensor]:
+        """Gradient of a penalty that is not in `gradient` already."""
+        return {} if self.protocol.optimizer == "adamw" else super().penalty_gradient(draw)
 
     def _batches(self, images: Images, labels: Tensor, draw: Randomness | None) -> list[Client]:
         """Return what each step sees."""
@@ -108,8 +115,8 @@ class Momentum:
 class AdamW:
     """AdamW with fresh state, but for its decay; what it subtracts is of one piece."""
 
-    def __init__(self, pull: Mapping[str, Tensor]) -> None:
-        self.pull, self.steps = pull, 0
+    def __init__(self, pull: Mapping[str, Tensor], soft: float = 0.0) -> None:
+        self.pull, self.soft, self.steps = pull, soft, 0
         self.mean: dict[str, Tensor] = {}
         self.square: dict[str, Tensor] = {}
 
@@ -125,5 +132,7 @@ class AdamW:
             # the root of zero has no slope
             square = self.square[name] / (1 - second**self.steps) + ADAMW_EPS**4
             over = square.sqrt() + ADAMW_EPS
+            if self.soft:
+                over = over + self.soft * slope.detach().square().mean().sqrt()
             moved[name] = self.mean[name] / (1 - first**self.steps) / over
         return moved, moved

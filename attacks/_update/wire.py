@@ -49,13 +49,22 @@ def as_gradient(seen: Observation) -> dict[str, Tensor]:
     return _undone(seen)[0] if seen.protocol.optimizer == "adamw" else dict(seen.update.tensors)
 
 
+def as_steps(seen: Observation) -> dict[str, Tensor]:
+    """Return the shared tensors without AdamW's decay: what a client's steps subtract."""
+    if seen.protocol.optimizer != "adamw":
+        return dict(seen.update.tensors)
+    return _undone(seen, divided=False)[0]
+
+
 def errors(seen: Observation) -> dict[str, Tensor]:
     """Return the standard deviations of what `as_gradient` gives; empty where nothing is known."""
     return _undone(seen)[1] if seen.protocol.optimizer == "adamw" else rounding(seen)
 
 
-def _undone(seen: Observation) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Undo one step of one client; of more only the decay can be taken out."""
+def _undone(
+    seen: Observation, *, divided: bool = True
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Undo one step of one client, or its decay alone; of more no division can be undone."""
     protocol, shared, wrong = seen.protocol, seen.update.tensors, rounding(seen)
     before = seen.model.vit.trained()
     decay = decayed(protocol)
@@ -65,7 +74,7 @@ def _undone(seen: Observation) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         # where no step was taken, as on a position that is masked, rounding is all there is
         u = torch.where(u.abs() < SURE * wrong[name], 0, u)
         error = (wrong[name].square() + (ARITHMETIC * u).square()).sqrt()
-        if not (protocol.simulated or protocol.clients > 1):
+        if divided and not (protocol.simulated or protocol.clients > 1):
             rest = torch.maximum(1 - u.abs(), error)
             u, error = ADAMW_EPS * u / rest, ADAMW_EPS * error / rest.square()
         found[name], doubts[name] = u.to(tensor), error

@@ -6,6 +6,8 @@ import torch
 from privbench.attack import Attack
 from privbench.attacks._matching.distances import by_token
 from privbench.attacks._matching.local import LocalModel
+from privbench.attacks._update.reading import from_pictures
+from privbench.attacks.fedavg import stepped
 from privbench.component import make
 from privbench.running.client import local_update
 from privbench.seeds import generator
@@ -56,6 +58,42 @@ def test_only_the_simulation_is_matched_by_the_truth(victim, shared):
 
     assert distance(LocalModel(seen.model.vit, seen.model.defense, seen.protocol)) < 1e-4
     assert distance(seen.model) > 0.1
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("name", ["vit_vanilla", "vit_mjp"])
+def test_only_the_simulated_step_of_adamw_is_matched_by_the_truth(name, steps, victim, shared):
+    """One step is not divided back into a gradient, and a penalty is on both sides."""
+    subject = victim(name, depth=1)
+    settings = {"optimizer": "adamw", "wire": "weights", "local_rate": 1e-3, "local_steps": steps}
+    seen, secret = shared(subject, **settings)
+
+    def distance(images, soft=0.0):
+        local = LocalModel(subject.model.vit, subject.model.defense, seen.protocol, soft)
+        view = stepped(seen, local)
+        asked = by_token(view, from_pictures(view))
+        draw = secret.draw and secret.draw.rows([0])
+        given = (images, secret.labels, draw)
+        found = local.gradient(*given, of=asked.names, differentiable=False)
+        return float(asked.distance(found, asked.facts))
+
+    assert distance(secret.images) < 1e-2
+    assert distance(1 - secret.images) > 0.3
+    assert distance(secret.images) < distance(secret.images, 0.1) < distance(1 - secret.images, 0.1)
+
+
+def test_a_soft_division_is_no_sign(victim, pictures):
+    model = victim("vit_vanilla", depth=1).model
+    protocol = Protocol(optimizer="adamw", wire="weights", local_rate=1e-3)
+    images, labels = pictures(1)
+
+    def signs(soft):
+        local = LocalModel(model.vit, model.defense, protocol, soft)
+        found = local.gradient(images, labels, of=[ViT.PROJECTION], differentiable=False)
+        return float((found[ViT.PROJECTION].abs() > 0.99).float().mean())
+
+    assert signs(0.0) > 0.9
+    assert signs(0.1) < 0.1
 
 
 @pytest.mark.slow
