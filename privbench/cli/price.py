@@ -55,8 +55,8 @@ def price(
 ) -> None:
     """Train by federated SGD with a defense and without, and compare the accuracies.
 
-    One protocol for all; without --short twenty minutes a defense on one idle core. The same command
-    goes on where it was stopped.
+    One protocol for all; without --short twenty minutes a defense on one idle core. The same
+    command goes on where it was stopped.
     """
     screen = console()
     with screen.status("loading"):
@@ -66,6 +66,7 @@ def price(
         from privbench.price.run import forecast
         from privbench.price.run import price as compute
         from privbench.price.table import price_table
+        from privbench.running.suite import single
 
         options = {
             "model": model,
@@ -76,7 +77,7 @@ def price(
             "set": set_ or [],
             "weights": weights,
         }
-        request = Request.build(options, suite)
+        request = single(Request, options, suite)
     form, passes = SHORT if short else FULL, Passes(screen, "steps")
     if dry_run:
         with screen.status("reading pictures, and taking a step of each"):

@@ -18,7 +18,7 @@ from privbench.records.case import UNDEFENDED
 from privbench.records.price import PriceCase
 from privbench.running.jobs import Recipe
 from privbench.running.plan import control_of, model_part, stacks
-from privbench.running.suite import Entry, Suite, distribute
+from privbench.running.product import Entry, Product, distribute
 from privbench.running.victims import Victims
 from privbench.training.split import Split, read_split
 from privbench.victims.class_names import class_names
@@ -27,7 +27,7 @@ from privbench.victims.preset import model_preset
 from privbench.victims.weights import digest
 
 
-class Request(Suite):
+class Request(Product):
     """Victims and defenses; attacks and pictures of a suite file are left."""
 
     attack: Any = ()
@@ -67,7 +67,7 @@ class Task:
         return f"{self.case.model.label} with {self.case.defended}"
 
 
-def plan(request: Suite, form: Form, victims: Victims) -> list[Task]:
+def plan(request: Request, form: Form, victims: Victims) -> list[Task]:
     """Return tasks in running order, for each victim the undefended one first.
 
     Raises a PrivbenchError for what cannot be.
@@ -108,7 +108,7 @@ def plan(request: Suite, form: Form, victims: Victims) -> list[Task]:
 
 
 def _case(
-    request: Suite,
+    request: Request,
     form: Form,
     recipe: Recipe,
     victim: Victim,
@@ -151,7 +151,7 @@ def _require(recipe: Recipe, victims: Victims, weights: Mapping[str, Tensor]) ->
     require(victim.model.vit, weights, name)
 
 
-def _pictures(name: str, request: Suite, size: tuple[int, int]) -> Pictures:
+def _pictures(name: str, request: Request, size: tuple[int, int]) -> Pictures:
     """Open and read both splits; records know a folder by its name alone."""
     root, settings = request.data_root, request.settings["dataset"]
     first, second = (
