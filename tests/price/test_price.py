@@ -34,7 +34,7 @@ def call(monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Twenty training and ten test pictures, one flat color for each of ten classes."""
+    """Twenty training and thirty test pictures, one flat color for each of ten classes."""
     folder = tmp_path_factory.mktemp("pictures")
     for split, count in (("train", 2), ("test", 3)):
         for label in range(10):
@@ -142,7 +142,7 @@ def test_every_epoch_is_a_permutation_that_no_defense_decides(small):
 def test_a_step_is_the_mean_of_the_clients_updates_at_the_length_of_the_protocol(
     victim, pictures, small
 ):
-    """By plain gradients of each client's pictures; sixteen bits of what the defense is."""
+    """By plain gradients of each client's pictures, in the second of four steps."""
     from privbench.client_step import ClientStep
 
     model = victim("vit_vanilla", depth=1, embed_dim=8, num_heads=2).model
