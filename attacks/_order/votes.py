@@ -98,7 +98,7 @@ def voted(rounds: Sequence[Shown], hints: Sequence[Hint]) -> Voted:
         found, often = _contents([(one.patches[picture], one.sure[picture]) for one in rounds])
         if not len(found):
             continue
-        votes = sum(one.votes(picture, found) for one in (*rounds, *hints))
+        votes = np.sum([one.votes(picture, found) for one in (*rounds, *hints)], axis=0)
         content, place = linear_sum_assignment(votes + HABIT * often[:, None], maximize=True)
         patches[picture, place] = found[content]
         known[picture, place] = True

@@ -28,7 +28,9 @@ class Added(Defense):
         }
         return Update(noisy, update.withheld)
 
-    def deviations(self, tensors: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "..."]]:
+    def deviations(
+        self, tensors: Mapping[str, Tensor], batch: int = 1
+    ) -> dict[str, Float[Tensor, "..."]]:
         """Return the size that was told."""
         return {
             name: tensor.double().new_tensor(self.sigma).expand_as(tensor)

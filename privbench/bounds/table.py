@@ -48,7 +48,7 @@ def bound_table(records: Iterable[BoundRecord]) -> pd.DataFrame:
 
 def join_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return what joins the leaderboard: the ceilings, by the names of its rows."""
-    return pd.DataFrame(table, columns=[*KEYS, "ceiling", "ceiling_lo", "ceiling_hi"])
+    return table.reindex(columns=[*KEYS, "ceiling", "ceiling_lo", "ceiling_hi"])
 
 
 def _key(record: BoundRecord) -> tuple[Any, ...]:

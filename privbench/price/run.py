@@ -11,7 +11,7 @@ import torch
 from privbench.errors import BadData, NotFinite
 from privbench.observation import PublicModel
 from privbench.price.federation import timed, train
-from privbench.price.plan import Task, plan
+from privbench.price.plan import Request, Task, plan
 from privbench.price.protocol import Form
 from privbench.price.start import put
 from privbench.price.table import join_table, price_table
@@ -20,7 +20,6 @@ from privbench.records.files import write
 from privbench.records.price import PriceRecord, PriceStore
 from privbench.running.environment import describe
 from privbench.running.environment import device as pick
-from privbench.running.suite import Suite
 from privbench.running.victims import Victims
 from privbench.seeds import generator
 from privbench.training.split import Split
@@ -31,7 +30,9 @@ TESTED_AT_ONCE = 100
 """Test pictures, so that a batch of 224 px fits into memory."""
 
 
-def price(request: Suite, form: Form, device: str, out: Path, report: Report) -> list[PriceRecord]:
+def price(
+    request: Request, form: Form, device: str, out: Path, report: Report
+) -> list[PriceRecord]:
     """Return a record for each victim and defense, with the undefended one; those on record stay.
 
     Writes price.csv and joined/price.csv from all records under out, however the run ends. Raises
@@ -60,7 +61,9 @@ def price(request: Suite, form: Form, device: str, out: Path, report: Report) ->
     return [named(record, task.asked) for task, record in found if record is not None]
 
 
-def forecast(request: Suite, form: Form, device: str, out: Path) -> list[tuple[Task, float | None]]:
+def forecast(
+    request: Request, form: Form, device: str, out: Path
+) -> list[tuple[Task, float | None]]:
     """Return what would run, each with the seconds of its steps by a first one; None on record."""
     victims, store = Victims(pick(device)), PriceStore(out)
     found: list[tuple[Task, float | None]] = []
