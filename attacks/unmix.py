@@ -74,7 +74,7 @@ class Unmix(Attack):
             )
             return Reconstruction(inputs, outside, report=report, warnings=(note,))
         known, pictures = classes(shares), apart.clamp(0, 1)
-        if flips(seen) and not torch.equal(pictures, rounded(pictures)):
+        if flips(seen) and not torch.equal(apart, rounded(apart)):
             both = unflipped(inputs, shares[:, known])
             if both is None:
                 note = f"More than {MOST} mixtures with signs of their own: left as they are."
@@ -131,5 +131,5 @@ def unmixed(inputs: Images, shares: Float[Tensor, "b c"]) -> tuple[Images | None
     solved = torch.linalg.solve(mixing, inputs.flatten(1).double())
     pictures = solved.view_as(inputs).to(inputs)
     exact = rounded(pictures.clamp(0, 1))
-    near = float(255 * (pictures.clamp(0, 1) - exact).square().mean().sqrt()) < ON_GRID
+    near = float(255 * (pictures - exact).square().mean().sqrt()) < ON_GRID
     return exact if near else pictures, outside, condition

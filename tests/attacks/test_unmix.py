@@ -96,6 +96,14 @@ def test_what_cannot_be_taken_apart_is_left():
     assert torch.allclose(0.7 * found[0] + 0.3 * found[1], inputs[0], atol=1e-5)
 
 
+def test_solutions_that_are_no_pictures_are_not_on_the_grid():
+    """Far outside of black and white, where clamping would put them on it."""
+    inputs = torch.stack([torch.ones(3, 4, 4), torch.zeros(3, 4, 4)])
+    found, *_ = unmixed(inputs, torch.tensor([[0.55, 0.45, 0], [0.45, 0.55, 0]]).double())
+    assert found is not None
+    assert found.max() > 5
+
+
 @pytest.mark.slow
 def test_a_mixed_batch_of_the_trained_victim_is_returned_exactly(pictures):
     seen, secret = mixed(pictures, [0, 1], small={}, weights=None)
@@ -104,6 +112,10 @@ def test_a_mixed_batch_of_the_trained_victim_is_returned_exactly(pictures):
     assert psnr(found.images, secret.images) > 80
     assert found.labels is not None
     assert found.labels.tolist() == secret.labels.tolist()
+    seen, secret = mixed(pictures, [0, 1], "instahide", small={}, weights=None)
+    hidden = make(Attack, "unmix", {}).reconstruct(seen, generator("attack"), quiet)
+    assert psnr(hidden.images, secret.images) > 25
+    seen, secret = mixed(pictures, [0, 1], small={}, weights=None)
     whole = make(Attack, "auto", {}).reconstruct(seen, generator("attack"), quiet)
     assert (whole.choice, whole.report["certified"]) == ("unmix", 1)
     assert psnr(whole.images, secret.images) > 80
