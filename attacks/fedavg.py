@@ -2,10 +2,11 @@
 
 The attacker runs the client's local steps, on pixels of its own, and differentiates through them
 until its update equals the shared one. The paper's client cuts its data into batches, whose order
-the attack has to average out; here it takes an order of its own, which says no more than that of
-the pictures it finds but for what later epochs change. In place
-of the paper's cosine the update is compared token by token, as `gradinv` does: a cosine does not
-work on ViTs. For one image `pe_ls` needs none of this.
+the attack has to average out; here it takes one order, which decides no more than the order of
+what it finds, but for later epochs. In place of the paper's cosine the update is compared token by
+token, as `gradinv` does: a cosine does not work on ViTs. Steps of AdamW are compared as they are,
+with a softer division in the simulation, as the first is nearly a sign. For one image `pe_ls` needs
+none of this.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ class FederatedAveraging(Matching):
     """Gradient matching through all local steps of the client."""
 
     paper: ClassVar[str] = "after arXiv:2206.12395"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     batches: ClassVar[bool] = False
     any_steps: ClassVar[bool] = True
     steps: Annotated[int, Field(ge=1)] = 462
