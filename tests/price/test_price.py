@@ -19,6 +19,7 @@ from privbench.price.wire import bytes_of
 from privbench.records.price import PriceCase, PriceRecord, PriceStore
 from privbench.reports.joined import figures, joined
 from privbench.running.jobs import Recipe
+from privbench.running.suite import single
 from privbench.running.victims import Victims
 from tests.commands import caller
 from tests.conftest import CPU, quiet
@@ -124,7 +125,7 @@ def test_every_defense_of_the_shelf_has_a_price(root, tmp_path, small):
     settings = [f"model.{key}={value}" for key, value in TINY.items()]
     given = {"model": "vit_vanilla", "weights": "init", "dataset": "folder", "data_root": root}
     every = names("defenses")
-    request = plan.Request.build(given | {"defense": every, "set": settings})
+    request = single(plan.Request, given | {"defense": every, "set": settings}, None)
     records = price(request, Form("short", 1, 10), "cpu", tmp_path, quiet)
     assert {one.case.defended for one in records} == set(every)
     assert all(one.entries > 0 and one.sent > 0 for one in records)
