@@ -23,7 +23,7 @@ def cell(table: str, model: str, attack: str, batch: int, defense: str = "none")
         SimpleNamespace(**row)
         for row in rows
         if (row["model"], row["attack"], row["defense"]) == (model, attack, defense)
-        if row["threat"].endswith(f"batch {batch}")
+        if row["threat"].endswith(f"batch {batch}") and row["weights"] != "init"
     ]
     return row
 

@@ -172,6 +172,7 @@ def test_the_terminal_prints_resumes_and_writes_a_table(call, tmp_path):
     assert (row["n"], row["defense"], row["exact"]) == (3, "noise(sigma=0.1)", 0)
     assert row["blind"] < row["ceiling_lo"] <= row["ceiling"] <= row["ceiling_hi"]
     own = {key: row[key] for key in ("model", "weights", "weights_sha256", "dataset", "seed")}
+    own["threat"] = "knows nothing, batch 1"
     joins = figures(joined(tmp_path), own | {"defense": row["defense"], "attack": "mean"})
     assert joins == {key: row[key] for key in ("ceiling", "ceiling_lo", "ceiling_hi")}
     assert not figures(joined(tmp_path), own | {"defense": "none"})

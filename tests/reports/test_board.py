@@ -300,7 +300,7 @@ def test_a_digest_that_looks_like_a_number_joins_as_it_stands(tmp_path):
     (tmp_path / "joined").mkdir()
     text = "model,weights_sha256,ceiling\nvit,1e5000000000,3\n"
     (tmp_path / "joined" / "ceiling.csv").write_text(text)
-    row = {"model": "vit", "weights_sha256": "1e5000000000"}
+    row = {"model": "vit", "weights_sha256": "1e5000000000", "threat": "knows nothing, batch 1"}
     assert figures(joined(tmp_path), row) == {"ceiling": 3}
 
 

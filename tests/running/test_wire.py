@@ -140,7 +140,7 @@ def test_pe_ls_weighs_what_the_wire_rounded(pictures, monkeypatch, rate):
     )
     pe_ls = make(Attack, "pe_ls", {})
     found = psnr(pe_ls.reconstruct(seen, generator("a"), quiet).images, secret.images)
-    monkeypatch.setattr("privbench.attacks.pe_ls.errors", lambda _: {})
+    monkeypatch.setattr("privbench.attacks._update.stated.errors", lambda _: {})
     blind = psnr(pe_ls.reconstruct(seen, generator("a"), quiet).images, secret.images)
     assert found > blind + 5
 
