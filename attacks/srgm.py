@@ -16,6 +16,7 @@ from privbench.threat import Reconstruction
 
 FAINT = 0.1
 """Contrast of random starts, in standard deviations of a pixel, where no patch is pinned down."""
+BATCH = "A batch: the open numbers are those of one picture, which stands for all."
 
 
 class RestrictedMatching(Attack):
@@ -56,7 +57,7 @@ class RestrictedMatching(Attack):
         if not len(open_.basis):
             lowest = float(matching.distance(images).detach())
             tick(1, 1, lowest)
-        notes = ("A batch: one picture stands for all.",) if seen.shape[0] > 1 else ()
+        notes = (BATCH,) if seen.shape[0] > 1 else ()
         return Reconstruction(
             images.expand(seen.shape).clone(),
             lowest,
