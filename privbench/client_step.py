@@ -202,10 +202,11 @@ class ClientStep(nn.Module):
     ) -> Again:
         randomness = None if randomness is None else randomness.to(images.device)
         images, labels = self.prepare(images, labels, randomness)
+        step = self.apart()  # other threads attack the same victim
 
         def run(images: Images, weights: Mapping[str, Tensor]) -> tuple[Tensor, Outputs]:
             named = {f"vit.{name}": tensor for name, tensor in weights.items()}
             given = (images, labels, randomness, progress)
-            return functional_call(self, named, given, {"prepared": True})
+            return functional_call(step, named, given, {"prepared": True})
 
         return Again(images, self.vit.trained(), run)
