@@ -26,7 +26,8 @@ def test_the_victim_has_its_own_weights_while_a_defense_tries_others(name, setti
     def look(*_: object) -> None:
         passes.append(None)
         for n, (parameter, before) in weights.items():
-            assert vit.get_parameter(n) is parameter and torch.equal(parameter, before)
+            assert vit.get_parameter(n) is parameter
+            assert torch.equal(parameter, before)
             assert parameter.requires_grad
 
     hooked = torch.nn.modules.module.register_module_forward_hook(look)
