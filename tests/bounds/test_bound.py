@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from privbench.bounds.ceiling import expected_error, information, jacobian, precision
-from privbench.component import make
+from privbench.component import Part, make
 from privbench.defense import Defense
 from privbench.defenses._laplace import laplace
 from privbench.jacobian import Jacobian
 from privbench.prior import covariance
-from privbench.records.bound import CAP, BoundStore, decibels
+from privbench.records.bound import CAP, BoundCase, BoundStore, decibels
 from privbench.reports.joined import figures, joined
 from privbench.running.client import share
 from privbench.stack import Stack
@@ -194,6 +194,23 @@ def test_a_ceiling_falls_with_noise_and_is_exact_without(call, tmp_path):
     assert found["none"].blind > found["quantize"].mse > found["noise"].mse
     assert "What svd does to the update is not counted" in printed
     assert "What quantize does" not in printed
+
+
+def test_a_key_stays_what_it_was():
+    """Records on disk are found by it: as of the first release that bounded."""
+    case = BoundCase(
+        bound=Part("local_gaussian", "local_gaussian", 1, {}),
+        model=Part("vit", "vit", 1, {}),
+        control=None,
+        weights="trained",
+        weights_sha256="1e5" + "0" * 61,
+        defense=(Part("noise", "noise", 1, {"sigma": 0.1}),),
+        dataset=Part("cifar10", "cifar10", 1, {}),
+        images=(3,),
+        images_sha256="d",
+        seed=0,
+    )
+    assert case.key == "af47659f616c5f2aa5ac3a0ae65e87969b1890efb3b3f6d8b224f0644041749d"
 
 
 def test_decibels_are_those_of_psnr():

@@ -220,6 +220,13 @@ def record(defense, right, form="full", seed=0):
     return PriceRecord(case, right, before=0, sent=4.0, entries=1, seconds=1.0)
 
 
+def test_a_key_stays_what_it_was():
+    """Records on disk are found by it: as of the first release that priced."""
+    assert record("noise", "1100").case.key == (
+        "b7abb92e55c5ac15db7edaec146f91d902bce6d981109cd4e98ab1955cbc8321"
+    )
+
+
 def test_the_interval_is_of_the_paired_difference(tmp_path):
     """Equal accuracies of opposite answers, and the same answers, have the same price of zero."""
     same, other = record("round", "1100" * 100), record("noise", "0011" * 100)
