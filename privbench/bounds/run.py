@@ -1,8 +1,7 @@
 """Computes what has no record yet, picture by picture, and writes the table."""
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from privbench.bounds.ceiling import (
@@ -12,15 +11,13 @@ from privbench.bounds.ceiling import (
     precision,
 )
 from privbench.bounds.plan import Request, Task, plan
-from privbench.bounds.table import bound_table, join_table
-from privbench.errors import BadData
+from privbench.bounds.table import bound_tables
 from privbench.prior import covariance
-from privbench.records.asked import named
 from privbench.records.bound import BoundRecord, BoundStore
-from privbench.records.files import write
 from privbench.running.client import share
 from privbench.running.environment import describe
 from privbench.running.environment import device as pick
+from privbench.running.finish import finish
 from privbench.running.victims import Victims, load_pictures
 from privbench.threat import ThreatModel
 
@@ -38,28 +35,12 @@ def bound(request: Request, device: str, out: Path, report: Report) -> list[Boun
     Writes bounds.csv and joined/ceiling.csv from all records under out, however the run ends.
     Raises PrivbenchError before the first picture where a name, a setting or a folder is wrong.
     """
-    victims, store = Victims(pick(device)), BoundStore(out)
-    tasks = plan(request, victims)
-    known = {task.case.key: store.get(task.case) for task in tasks}
-    store.check_writable()
-    store.ask({task.case.key: task.asked for task in tasks}, known)
-    try:
-        for task in (one for one in tasks if known[one.case.key] is None):
-            store.put(_bounded(task, victims, report))
-    except BaseException:
-        with suppress(BadData):
-            write_table(store)
-        raise
-    write_table(store)
-    found = [(task, store.get(task.case)) for task in tasks]
-    return [named(record, task.asked) for task, record in found if record is not None]
+    victims = Victims(pick(device))
 
+    def make(task: Task, _: Sequence[BoundRecord]) -> BoundRecord:
+        return _bounded(task, victims, report)
 
-def write_table(store: BoundStore) -> None:
-    """Write the table of all records, and what of it joins the leaderboard."""
-    table = bound_table(list(store.records()))
-    for path, rows in (("bounds.csv", table), ("joined/ceiling.csv", join_table(table))):
-        write(store.folder / path, rows.to_csv(index=False, float_format="%.6g").encode())
+    return finish(plan(request, victims), BoundStore(out), make, bound_tables)
 
 
 def _bounded(task: Task, victims: Victims, report: Report) -> BoundRecord:

@@ -46,6 +46,12 @@ def bound_table(records: Iterable[BoundRecord]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*KEYS, *FIGURES])
 
 
+def bound_tables(records: Iterable[BoundRecord]) -> dict[str, pd.DataFrame]:
+    """Return the table of all ceilings, and what of it joins the leaderboard, by their places."""
+    table = bound_table(records)
+    return {"bounds.csv": table, "joined/ceiling.csv": join_table(table)}
+
+
 def join_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return what joins the leaderboard: the ceilings, by the names of its rows."""
     return table.reindex(columns=[*KEYS, "ceiling", "ceiling_lo", "ceiling_hi"])

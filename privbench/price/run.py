@@ -1,25 +1,23 @@
 """Trains what has no record yet, defense by defense, and writes the tables."""
 
 import copy
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 
 import torch
 
-from privbench.errors import BadData, NotFinite
+from privbench.errors import NotFinite
 from privbench.observation import PublicModel
 from privbench.price.federation import timed, train
 from privbench.price.plan import Request, Task, plan
 from privbench.price.protocol import Form
 from privbench.price.start import put
-from privbench.price.table import join_table, price_table
-from privbench.records.asked import named
-from privbench.records.files import write
+from privbench.price.table import price_tables
 from privbench.records.price import PriceRecord, PriceStore
 from privbench.running.environment import describe
 from privbench.running.environment import device as pick
+from privbench.running.finish import finish
 from privbench.running.victims import Victims
 from privbench.seeds import generator
 from privbench.training.split import Split
@@ -39,26 +37,11 @@ def price(
     PrivbenchError before the first step where a name, a setting or a folder is wrong.
     """
     victims, store = Victims(pick(device)), PriceStore(out)
-    tasks = plan(request, form, victims)
-    known = {task.case.key: store.get(task.case) for task in tasks}
-    store.check_writable()
-    store.ask({task.case.key: task.asked for task in tasks}, known)
-    before: dict[str, int] = {}
-    try:
-        for task in tasks:
-            if (there := known[task.case.key]) is None:
-                there = _priced(task, victims, store, before, report)
-                store.put(there)
-                store.path(task.case, ".safetensors").unlink(missing_ok=True)
-            if task.case.undefended:
-                before[task.case.start_sha256] = there.before
-    except BaseException:
-        with suppress(BadData):
-            write_tables(store)
-        raise
-    write_tables(store)
-    found = [(task, store.get(task.case)) for task in tasks]
-    return [named(record, task.asked) for task, record in found if record is not None]
+
+    def make(task: Task, earlier: Sequence[PriceRecord]) -> PriceRecord:
+        return _priced(task, victims, store, earlier, report)
+
+    return finish(plan(request, form, victims), store, make, price_tables)
 
 
 def forecast(
@@ -77,14 +60,6 @@ def forecast(
     return found
 
 
-def write_tables(store: PriceStore) -> None:
-    """Write the table of all records, and what of it joins the leaderboard."""
-    table = price_table(list(store.records()))
-    for path, rows in (("price.csv", table), ("joined/price.csv", join_table(table))):
-        text = rows.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        write(store.folder / path, text.encode())
-
-
 def _model(task: Task, victims: Victims) -> PublicModel:
     """Return a victim of its own at the start: others share the one in the cache."""
     model = victims.get(task.recipe).model
@@ -94,12 +69,17 @@ def _model(task: Task, victims: Victims) -> PublicModel:
 
 
 def _priced(
-    task: Task, victims: Victims, store: PriceStore, before: dict[str, int], report: Report
+    task: Task,
+    victims: Victims,
+    store: PriceStore,
+    earlier: Sequence[PriceRecord],
+    report: Report,
 ) -> PriceRecord:
     case, model = task.case, _model(task, victims)
     steps = int(case.price.settings["steps"])
     same = not model.defense.changes("equip") or case.undefended
-    start = before.get(case.start_sha256) if same else None
+    bare = {one.case.start_sha256: one.before for one in earlier if one.case.undefended}
+    start = bare.get(case.start_sha256) if same else None
     if start is None:
         start = sum(answers(model, task.test, case.n))
 

@@ -46,6 +46,12 @@ def price_table(records: Iterable[PriceRecord]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*KEYS, *FIGURES])
 
 
+def price_tables(records: Iterable[PriceRecord]) -> dict[str, pd.DataFrame]:
+    """Return the table of all prices, and what of it joins the leaderboard, by their places."""
+    table = price_table(records)
+    return {"price.csv": table, "joined/price.csv": join_table(table)}
+
+
 def join_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return the prices in points, one a victim and defense: of the longest form and first seed."""
     names = [name for name in NAMES if name in KEYS and name not in ("dataset", "seed")]

@@ -6,6 +6,7 @@ from math import log10
 from typing import Any, ClassVar
 
 from privbench.component import Part
+from privbench.records.defended import DefendedCase
 from privbench.records.sealed import SealedCase, SealedRecord
 from privbench.records.store import RecordStore
 
@@ -14,28 +15,12 @@ CAP = 100.0
 
 
 @dataclass(frozen=True)
-class BoundCase(SealedCase):
+class BoundCase(DefendedCase):
     """One picture, one victim, one defense."""
 
     PARTS: ClassVar[tuple[str, ...]] = ("bound", "model", "dataset", "defense")
-    TUPLES: ClassVar[tuple[str, ...]] = ("images",)
     bound: Part
-    model: Part
-    control: str | None
-    """Label of the undefended victim."""
-    weights: str
-    weights_sha256: str
-    defense: tuple[Part, ...]
-    dataset: Part
     images: tuple[int, ...]
-    images_sha256: str
-    """Of the pixels and labels that the client holds."""
-    seed: int
-
-    @property
-    def defended(self) -> str:
-        """The defenses on the update, as a table shows them."""
-        return "+".join(part.label for part in self.defense)
 
 
 @dataclass(frozen=True)

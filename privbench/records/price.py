@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from privbench.component import Part
 from privbench.records.case import UNDEFENDED
+from privbench.records.defended import DefendedCase
 from privbench.records.sealed import SealedCase, SealedRecord
 from privbench.records.store import RecordStore
 
@@ -13,32 +14,21 @@ RIGHT, WRONG = "1", "0"
 
 
 @dataclass(frozen=True)
-class PriceCase(SealedCase):
-    """One victim, one defense, one form of the protocol, one order of the pictures."""
+class PriceCase(DefendedCase):
+    """One victim, one defense, one form of the protocol, one order of the pictures.
+
+    Its digest of images is of all test pictures.
+    """
 
     PARTS: ClassVar[tuple[str, ...]] = ("price", "model", "dataset", "defense")
     price: Part
     """The protocol, with all its numbers."""
-    model: Part
-    control: str | None
-    """Label of the undefended victim."""
-    weights: str
-    weights_sha256: str
     start_sha256: str
     """Of the weights that all defenses of a victim start from."""
-    defense: tuple[Part, ...]
-    dataset: Part
     train_sha256: str
-    images_sha256: str
-    """Of all test pictures and their labels; the other of those to train on."""
+    """Of all pictures to train on, and their labels."""
     n: int
     """Test pictures that are asked about."""
-    seed: int
-
-    @property
-    def defended(self) -> str:
-        """The defenses on the update, as a table shows them."""
-        return "+".join(part.label for part in self.defense)
 
     @property
     def undefended(self) -> bool:
@@ -92,3 +82,8 @@ class PriceStore(RecordStore[PriceCase, PriceRecord]):
 
     PLACE: ClassVar[str] = "prices"
     RECORD: ClassVar[type[SealedRecord[Any]]] = PriceRecord
+
+    def put(self, record: PriceRecord) -> None:
+        """Write a record in place of the checkpoint that lies beside it."""
+        super().put(record)
+        self.path(record.case, ".safetensors").unlink(missing_ok=True)
