@@ -78,7 +78,7 @@ class Peel(Attack):
                 f"method, which takes a batch of at most {room // each} from this model."
             )
         elif inputs.share < 1:
-            notes.append(f"Patches found: {inputs.share:.0%}; the others have the mean color.")
+            notes.append(unfound(inputs.share))
         report = {
             "tokens": float(tokens),
             "largest_batch": float(room // each),
@@ -105,6 +105,11 @@ class Peel(Attack):
                 normal, sure = settled.patches(where), settled.sure
         images = vit.pixels(normal).to(seen.model.vit.mean).clamp(0, 1)
         return Inputs(images, sure, evaluations)
+
+
+def unfound(share: float) -> str:
+    """Say what share of the patches was found, and what stands in the place of the others."""
+    return f"Patches found: {share:.0%}; the others have the mean color."
 
 
 def assembled(

@@ -25,7 +25,7 @@ from privbench.attacks._order.votes import Hint, Shown, aligned, order_of, voted
 from privbench.attacks._peel.gather import places
 from privbench.attacks._peel.judge import nearest
 from privbench.attacks._update.reading import from_pictures, mask, placeless
-from privbench.attacks.peel import Peel
+from privbench.attacks.peel import Peel, unfound
 from privbench.observation import Observation
 from privbench.patches import cut, join
 from privbench.roles import Role
@@ -97,7 +97,7 @@ def _of_batch(seen: Observation, peel: Peel, rng: Generator, tick: Tick) -> Reco
     share, placed = (float(x.double().mean()) for x in (together.known, together.placed))
     notes = [ALONE] if len(updates) == 1 else []
     if share < 1:
-        notes.append(f"Patches found: {share:.0%}; the others have the mean color.")
+        notes.append(unfound(share))
     if placed < share:
         notes.append(
             f"The rounds leave {share - placed:.0%} of the patches without a place, as they were "

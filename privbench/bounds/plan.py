@@ -11,17 +11,16 @@ from privbench.errors import BadSetting
 from privbench.records.asked import Asked
 from privbench.records.bound import BoundCase
 from privbench.running.jobs import Recipe
-from privbench.running.plan import Pictures, control_of, model_part, stacks
-from privbench.running.product import Product, distribute
+from privbench.running.plan import Pictures, control_of, model_part, recipes, stacks
+from privbench.running.product import Product
 from privbench.running.victims import Victims
-from privbench.victims.load import Victim, known_settings
+from privbench.victims.load import Victim
 from privbench.victims.preset import model_preset
 
 BOUND = Part("local_gaussian", "local_gaussian", 1, {})
 """How it is computed; a change of its figures, or of the prior, is a new version."""
 MOST = 128**2
 """Numbers of a picture whose square matrices fit into 16 GB, four of them in float64."""
-SECTIONS = ("dataset", "defense", "model")
 
 
 class Request(Product):
@@ -49,25 +48,16 @@ class Task:
 
 def plan(request: Request, victims: Victims) -> list[Task]:
     """Return tasks in running order; raises a PrivbenchError for what cannot be."""
+    request.refuse_attacks(
+        "A ceiling is that of one picture in one plain step, whatever attacks do."
+    )
     sections = request.settings
-    away = [f"{n}.{key}" for n in ("threat", "attack") for key in sections[n]]
-    if away or request.batch_size != 1:
-        raise BadSetting(
-            "A ceiling is that of one picture in one plain step, whatever attacks do. Leave "
-            f"{' and '.join(away) or 'batch_size'} out."
-        )
-    parts = stacks(request.defense, sections["defense"])
-    presets = {entry.name: model_preset(entry.name) for entry in request.model}
-    known = {name: known_settings(preset) for name, preset in presets.items()}
-    changes = distribute("model", sections["model"], known)
+    made = recipes(request, stacks(request.defense, sections["defense"]))
     pictures = Pictures(request, sections["dataset"], victims)
     found: dict[str, Task] = {}
-    for entry in request.model:
-        changed = changes[entry.name] | dict(entry.settings)
-        named = [tuple(part for part, _ in stack) for stack in parts]
-        recipes = [Recipe(entry.name, changed, stack, request.weights) for stack in named]
+    for of_victim in made:
         for number in request.indices:
-            for recipe in recipes:
+            for recipe in of_victim:
                 task = _task(request, recipe, number, pictures, victims)
                 found.setdefault(task.case.key, task)
     return list(found.values())

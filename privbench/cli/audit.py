@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from privbench.cli.options import Names, console
+from privbench.cli.options import Device, Names, console
 
 if TYPE_CHECKING:
     from privbench.auditing.audit import Audit
@@ -54,7 +54,7 @@ def audit(
         typer.Option("--set", help="model.num_classes=10. Repeat it.", metavar="KEY=VALUE"),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the attack.", min=0)] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     title: Annotated[str | None, typer.Option(help="Of the page.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the audit.", metavar="DIR")] = Path(
         "results/audit"

@@ -1,11 +1,25 @@
 """The command line's bound: how much any attack could know."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from privbench.cli.options import Chosen, DataRoot, Names, On, Out, Private, Weights, console
+from privbench.cli.options import (
+    Chosen,
+    DataRoot,
+    Device,
+    Names,
+    OfDefense,
+    On,
+    Out,
+    Private,
+    SuiteFile,
+    Weights,
+    console,
+)
+from privbench.cli.sheet import print_notes, sheet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,20 +38,11 @@ def bound(
     data_root: DataRoot = None,
     images: Chosen = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the client. \\[default: 0]")] = None,
-    set_: Annotated[
-        Names,
-        typer.Option(
-            "--set",
-            help="defense.sigma=0.1; also dataset., model. Repeat it.",
-            metavar="KEY=VALUE",
-        ),
-    ] = None,
+    set_: OfDefense = None,
     weights: Weights = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     out: Out = Path("results"),
-    suite: Annotated[
-        str | None, typer.Option(help="A bundled suite or a YAML file.", metavar="FILE")
-    ] = None,
+    suite: SuiteFile = None,
 ) -> None:
     """Compute a local Gaussian ceiling: the best PSNR that any attack could expect.
 
@@ -67,34 +72,25 @@ def bound(
         records = compute(request, device, out, passes.report)
     table = bound_table(records)
     screen.print(_board(table))
-    for note in dict.fromkeys(t for one in records for t in one.warnings):
-        screen.print(f"Note. {note}", highlight=False, soft_wrap=True)
+    print_notes(screen, (text for one in records for text in one.warnings))
     screen.print(f"Table of all ceilings: {out / 'bounds.csv'}", soft_wrap=True)
 
 
 def _board(table: "pd.DataFrame") -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    drawn = Table(
-        title="Best PSNR that an attack could expect: local, Gaussian",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        pad_edge=False,
+    return sheet(
+        "Best PSNR that an attack could expect: local, Gaussian",
+        ("n", "ceiling, dB (95 %)", "exact", "without update, dB", "s"),
+        ((row, _figures(row)) for row in table.to_dict("records")),
     )
-    for heading in ("model", "weights", "defense"):
-        drawn.add_column(heading, overflow="fold", min_width=8)
-    for heading in ("n", "ceiling, dB (95 %)", "exact", "without update, dB", "s"):
-        drawn.add_column(heading, justify="right", no_wrap=True)
-    for row in table.to_dict("records"):
-        mean, low, high = (row[f"ceiling{end}"] for end in ("", "_lo", "_hi"))
-        inside = f" ({low:.1f} to {high:.1f})" if low == low else ""
-        drawn.add_row(
-            *(str(row[key]) for key in ("model", "weights", "defense")),
-            str(row["n"]),
-            f"{mean:.1f}{inside}",
-            str(row["exact"] or ""),
-            f"{row['blind']:.1f}",
-            f"{row['seconds']:.1f}",
-        )
-    return drawn
+
+
+def _figures(row: Mapping[Any, Any]) -> list[str]:
+    mean, low, high = (row[f"ceiling{end}"] for end in ("", "_lo", "_hi"))
+    inside = f" ({low:.1f} to {high:.1f})" if low == low else ""
+    return [
+        str(row["n"]),
+        f"{mean:.1f}{inside}",
+        str(row["exact"] or ""),
+        f"{row['blind']:.1f}",
+        f"{row['seconds']:.1f}",
+    ]

@@ -22,10 +22,12 @@ from privbench.cli.options import (
     FAILED,
     Chosen,
     DataRoot,
+    Device,
     Names,
     On,
     Out,
     Private,
+    SuiteFile,
     Weights,
     console,
 )
@@ -87,7 +89,7 @@ def run(
         typer.Option(help="Budget of an ensemble, for short: --set attack.tier=fast."),
     ] = None,
     weights: Weights = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -107,9 +109,7 @@ def run(
         str | None, typer.Option(help="One of N parts, such as 2/3.", metavar="I/N")
     ] = None,
     out: Out = Path("results"),
-    suite: Annotated[
-        str | None, typer.Option(help="A bundled suite or a YAML file.", metavar="FILE")
-    ] = None,
+    suite: SuiteFile = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run failed cases again.")
     ] = False,

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Names = list[str] | None
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Out = Annotated[Path, typer.Option("--out", help="Results folder.", metavar="DIR")]
 Weights = Annotated[
     str | None,
@@ -18,9 +19,26 @@ Weights = Annotated[
         metavar="NAME",
     ),
 ]
+SuiteFile = Annotated[
+    str | None,
+    typer.Option("--suite", help="A bundled suite or a YAML file.", metavar="FILE"),
+]
 On = Annotated[
     list[str] | None,
     typer.Option("--defense", help="On the shared update; a+b stacks two. \\[default: none]"),
+]
+OfDefense = Annotated[
+    Names,
+    typer.Option(
+        "--set", help="defense.sigma=0.1; also dataset., model. Repeat it.", metavar="KEY=VALUE"
+    ),
+]
+Pictures = Annotated[
+    str | None, typer.Option("--dataset", help="Pictures. \\[default: the victim's own]")
+]
+Splits = Annotated[
+    Path | None,
+    typer.Option("--data-root", help="Folder that holds train and test.", metavar="PATH"),
 ]
 Private = Annotated[
     str | None,

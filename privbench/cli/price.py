@@ -1,11 +1,24 @@
 """The command line's price: what a defense costs in accuracy, bytes and seconds."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from privbench.cli.options import Names, On, Out, Weights, console
+from privbench.cli.options import (
+    Device,
+    Names,
+    OfDefense,
+    On,
+    Out,
+    Pictures,
+    Splits,
+    SuiteFile,
+    Weights,
+    console,
+)
+from privbench.cli.sheet import print_notes, sheet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,29 +36,16 @@ def register(app: typer.Typer) -> None:
 def price(
     model: Annotated[Names, typer.Option(help="Victims; all combinations are priced.")] = None,
     defense: On = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Pictures. \\[default: the victim's own]")
-    ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(help="Folder that holds train and test.", metavar="PATH")
-    ] = None,
+    dataset: Pictures = None,
+    data_root: Splits = None,
     seed: Annotated[
         int | None, typer.Option(help="Of the pictures' order and all draws. \\[default: 0]")
     ] = None,
-    set_: Annotated[
-        Names,
-        typer.Option(
-            "--set",
-            help="defense.sigma=0.1; also dataset., model. Repeat it.",
-            metavar="KEY=VALUE",
-        ),
-    ] = None,
+    set_: OfDefense = None,
     weights: Weights = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     out: Out = Path("results"),
-    suite: Annotated[
-        str | None, typer.Option(help="A bundled suite or a YAML file.", metavar="FILE")
-    ] = None,
+    suite: SuiteFile = None,
     short: Annotated[
         bool, typer.Option("--short", help="The short form: 20 steps instead of 1170.")
     ] = False,
@@ -89,8 +89,7 @@ def price(
         records = compute(request, form, device, out, passes.report)
     table = price_table(records)
     screen.print(_board(table))
-    for note in dict.fromkeys(t for one in records for t in one.warnings):
-        screen.print(f"Note. {note}", highlight=False, soft_wrap=True)
+    print_notes(screen, (text for one in records for text in one.warnings))
     screen.print(f"Table of all prices: {out / 'price.csv'}", soft_wrap=True)
 
 
@@ -109,33 +108,25 @@ def _foretell(screen: "Console", tasks: "list[tuple[Task, float | None]]") -> No
 
 
 def _board(table: "pd.DataFrame") -> "Table":
-    from rich import box
-    from rich.table import Table
-
     first = table.iloc[0]
-    drawn = Table(
-        title=f"Federated SGD, {first['form']} form, {first['n']} test pictures: "
+    return sheet(
+        f"Federated SGD, {first['form']} form, {first['n']} test pictures: "
         "points of top-1 that a defense costs",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        pad_edge=False,
+        ("start, %", "top-1, % (95 %)", "price, points (95 %)", "kB a step", "s a step"),
+        ((row, _figures(row)) for row in table.to_dict("records")),
     )
-    for heading in ("model", "weights", "defense"):
-        drawn.add_column(heading, overflow="fold", min_width=8)
-    for heading in ("start, %", "top-1, % (95 %)", "price, points (95 %)", "kB a step", "s a step"):
-        drawn.add_column(heading, justify="right", no_wrap=True)
-    for row in table.to_dict("records"):
-        shares = [row[name] for name in ("top1", "top1_lo", "top1_hi")]
-        lost = [row[name] for name in ("price", "price_lo", "price_hi")]
-        drawn.add_row(
-            *(str(row[key]) for key in ("model", "weights", "defense")),
-            f"{100 * row['start']:.1f}",
-            _interval(shares),
-            _interval(lost) if lost[0] == lost[0] else "",
-            f"{row['bytes'] / 1000:,.1f}",
-            f"{row['seconds']:.2f}",
-        )
-    return drawn
+
+
+def _figures(row: Mapping[Any, Any]) -> list[str]:
+    shares = [row[name] for name in ("top1", "top1_lo", "top1_hi")]
+    lost = [row[name] for name in ("price", "price_lo", "price_hi")]
+    return [
+        f"{100 * row['start']:.1f}",
+        _interval(shares),
+        _interval(lost) if lost[0] == lost[0] else "",
+        f"{row['bytes'] / 1000:,.1f}",
+        f"{row['seconds']:.2f}",
+    ]
 
 
 def _interval(shares: list[float]) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from privbench.cli.options import FAILED, Names, Out, console, split_names
+from privbench.cli.options import FAILED, Device, Names, Out, console, split_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ def rescore(
     data_root: Annotated[
         Path | None, typer.Option(help="Folder that holds the data set.", metavar="PATH")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Score stored answers by new or changed metrics; no attack runs."""
     screen = console()

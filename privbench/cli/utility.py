@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from privbench.cli.options import Names, Out, Weights, console, split_names
+from privbench.cli.options import Device, Names, Out, Weights, console, split_names
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,7 +72,7 @@ def eval_(
         ),
     ] = None,
     weights: Weights = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     out: Out = Path("results"),
 ) -> None:
     """Measure accuracy, consistency and robustness; write records and tables.

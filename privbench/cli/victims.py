@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from privbench.cli.options import Names, Out, Weights, console, split_names
+from privbench.cli.options import (
+    Device,
+    Names,
+    Out,
+    Pictures,
+    Splits,
+    Weights,
+    console,
+    split_names,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -20,12 +29,8 @@ def register(app: typer.Typer) -> None:
 
 def train(
     model: Annotated[str, typer.Option(help="Victim to train, such as vit_mjp.")],
-    dataset: Annotated[
-        str | None, typer.Option(help="Pictures. \\[default: the victim's own]")
-    ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(help="Folder that holds train and test.", metavar="PATH")
-    ] = None,
+    dataset: Pictures = None,
+    data_root: Splits = None,
     defense: Annotated[
         str, typer.Option(help="Defense on every update of the training; a+b stacks them.")
     ] = "none",
@@ -41,7 +46,7 @@ def train(
             metavar="KEY=VALUE",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     workers: Annotated[
         int | None,
         typer.Option(help="Processes that augment large pictures.", metavar="N", min=0),

@@ -17,12 +17,12 @@ from privbench.records.asked import Asked
 from privbench.records.case import UNDEFENDED
 from privbench.records.price import PriceCase
 from privbench.running.jobs import Recipe
-from privbench.running.plan import control_of, model_part, stacks
-from privbench.running.product import Entry, Product, distribute
+from privbench.running.plan import control_of, model_part, recipes, stacks
+from privbench.running.product import Entry, Product
 from privbench.running.victims import Victims
 from privbench.training.split import Split, read_split
 from privbench.victims.class_names import class_names
-from privbench.victims.load import Victim, known_settings
+from privbench.victims.load import Victim
 from privbench.victims.preset import model_preset
 from privbench.victims.weights import digest
 
@@ -72,33 +72,26 @@ def plan(request: Request, form: Form, victims: Victims) -> list[Task]:
 
     Raises a PrivbenchError for what cannot be.
     """
-    sections = request.settings
-    away = [f"{n}.{key}" for n in ("threat", "attack") for key in sections[n]]
-    if away or request.batch_size != 1:
-        raise BadSetting(
-            f"A price is that of {PROTOCOL.clients} clients with {PROTOCOL.pictures} pictures "
-            f"each, whatever attacks do. Leave {' and '.join(away) or 'batch_size'} out."
-        )
+    request.refuse_attacks(
+        f"A price is that of {PROTOCOL.clients} clients with {PROTOCOL.pictures} pictures each, "
+        "whatever attacks do."
+    )
     entries = (Entry(name=UNDEFENDED), *(e for e in request.defense if e.name != UNDEFENDED))
-    parts = [tuple(one for one, _ in row) for row in stacks(entries, sections["defense"])]
-    presets = {entry.name: model_preset(entry.name) for entry in request.model}
-    known = {name: known_settings(preset) for name, preset in presets.items()}
-    changes = distribute("model", sections["model"], known)
+    made = recipes(request, stacks(entries, request.settings["defense"]))
     opened: dict[tuple[str, int, int], Pictures] = {}
     found: dict[str, Task] = {}
-    for entry in request.model:
-        changed = changes[entry.name] | dict(entry.settings)
-        recipes = [Recipe(entry.name, changed, row, request.weights) for row in parts]
-        bare = victims.get(recipes[0])
-        weights, share = start(recipes[0], bare, victims, PROTOCOL.start)
-        for recipe in recipes:
+    for of_victim in made:
+        plain = of_victim[0]
+        bare = victims.get(plain)
+        weights, share = start(plain, bare, victims, PROTOCOL.start)
+        for recipe in of_victim:
             _require(recipe, victims, weights)
-        vit, name = bare.model.vit, request.dataset or presets[entry.name].dataset
+        vit, name = bare.model.vit, request.dataset or model_preset(plain.model).dataset
         key = (name, vit.side, vit.classes)
         if key not in opened:
             opened[key] = _pictures(name, request, key[1:])
-        _check_pictures(recipes[0], bare, opened[key])
-        for recipe in recipes:
+        _check_pictures(plain, bare, opened[key])
+        for recipe in of_victim:
             victim = victims.get(recipe)
             case = _case(request, form, recipe, victim, opened[key], part(form, share), weights)
             splits = opened[key].train, opened[key].test

@@ -55,15 +55,9 @@ def _of_product(product: Product, pictures: "Pictures") -> Iterator[Job]:
     attacks = _shelved(Attack, "attack", product.attack, sections["attack"])
     rows = stacks(product.defense, sections["defense"])
     threat = _threat(product, sections["threat"])
-    presets = {entry.name: model_preset(entry.name) for entry in product.model}
-    known = {name: known_settings(preset) for name, preset in presets.items()}
-    changes = distribute("model", sections["model"], known)
-    for entry in product.model:
-        changed = changes[entry.name] | dict(entry.settings)
-        for stack in rows:
-            parts = tuple(part for part, _ in stack)
-            recipe = Recipe(entry.name, changed, parts, product.weights)
-            yield from _jobs(product, presets[entry.name], recipe, attacks, threat, pictures)
+    for of_victim in recipes(product, rows):
+        for recipe in of_victim:
+            yield from _jobs(product, recipe, attacks, threat, pictures)
 
 
 class Pictures:
@@ -111,14 +105,13 @@ class Pictures:
 
 def _jobs(
     product: Product,
-    preset: Preset,
     recipe: Recipe,
     attacks: Sequence[Shelved[Attack]],
     threat: ThreatModel,
     pictures: Pictures,
 ) -> Iterator[Job]:
     """Every attack on a batch, then the next batch: a run that is cut short is balanced."""
-    victim = pictures.victims.get(recipe)
+    victim, preset = pictures.victims.get(recipe), model_preset(recipe.model)
     vit, size = victim.model.vit, threat.held * threat.clients
     name = product.dataset or preset.dataset
     refuse_alone(threat, len(pictures.dataset(name)[1]), name)
@@ -220,6 +213,24 @@ def stacks(entries: Sequence[Entry], settings: Mapping[str, Any]) -> list[list[S
     flat = [entry for row in split for entry in row]
     made = iter(_shelved(Defense, "defense", flat, settings))
     return [[next(made) for _ in row] for row in split]
+
+
+def recipes(product: Product, rows: Sequence[Sequence[Shelved[Defense]]]) -> list[list[Recipe]]:
+    """Return for each victim, with the settings meant for it, a recipe under each row of defenses.
+
+    Raises a PrivbenchError for a victim or a setting that is none.
+    """
+    parts = [tuple(part for part, _ in row) for row in rows]
+    presets = {entry.name: model_preset(entry.name) for entry in product.model}
+    known = {name: known_settings(preset) for name, preset in presets.items()}
+    changes = distribute("model", product.settings["model"], known)
+    return [
+        [
+            Recipe(entry.name, changes[entry.name] | dict(entry.settings), row, product.weights)
+            for row in parts
+        ]
+        for entry in product.model
+    ]
 
 
 def _threat(product: Product, settings: Mapping[str, Any]) -> ThreatModel:

@@ -88,6 +88,12 @@ class Product(BaseModel):
         found = parse_settings(self.assignments)
         return found | {"threat": {**self.threat, **found["threat"]}}
 
+    def refuse_attacks(self, why: str) -> None:
+        """Raise BadSetting for settings of attacks and of what they meet, where none is run."""
+        away = [f"{n}.{key}" for n in ("threat", "attack") for key in self.settings[n]]
+        if away or self.batch_size != 1:
+            raise BadSetting(f"{why} Leave {' and '.join(away) or 'batch_size'} out.")
+
     @classmethod
     def read(cls: type[P], content: Mapping[str, Any]) -> P:
         """Return a product; raises BadSetting for what cannot be one."""
