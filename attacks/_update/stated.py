@@ -10,6 +10,7 @@ from privbench.attacks._update.reading import in_its_units
 from privbench.attacks._update.system import System
 from privbench.attacks._update.wire import errors
 from privbench.observation import Observation
+from privbench.threat import Protocol
 from privbench.vit import ViT
 
 NAMED = "noisy or has gaps as its defense says"
@@ -24,12 +25,27 @@ def wire_errors(seen: Observation, shared: Mapping[str, Tensor]) -> dict[str, Te
 def of_defense(seen: Observation) -> dict[str, Tensor]:
     """Return the standard deviations that the defense says of what was shared.
 
-    What is added to each step's gradients adds up over the steps.
+    What is added to each step's gradients adds up over the steps, and is averaged over clients.
     """
-    defense = seen.model.defense
-    found = defense.deviations(seen.update.tensors, seen.shape[0] // seen.protocol.clients)
-    root = (seen.protocol.local_steps if defense.per_example else 1) ** 0.5
+    defense, protocol = seen.model.defense, seen.protocol
+    batch = protocol.batch_size if protocol.pictures else seen.shape[0] // protocol.clients
+    found = defense.deviations(seen.update.tensors, batch)
+    if not defense.per_example:
+        return found
+    root = (_steps(protocol) / protocol.clients) ** 0.5
     return {name: root * error for name, error in found.items()}
+
+
+def _steps(protocol: Protocol) -> float:
+    """Return sum of squares of the weights that all steps' gradients have in one client's update.
+
+    Momentum carries a gradient on into every step after its own.
+    """
+    total, weight = 0.0, 0.0
+    for _ in range(protocol.steps):
+        weight = protocol.momentum * weight + 1
+        total += weight**2
+    return total
 
 
 def system_errors(

@@ -7,6 +7,7 @@ import torch
 from scipy.stats import kstest
 from torch import nn
 
+from privbench.attacks._update.stated import of_defense
 from privbench.client_step import ClientStep
 from privbench.component import make
 from privbench.defense import Defense
@@ -15,6 +16,7 @@ from privbench.running.client import share
 from privbench.seeds import generator
 from privbench.threat import ThreatModel, Update
 from privbench.victims.load import load
+from privbench.vit import ViT
 from tests.conftest import CPU
 
 SMALL = {"depth": 1, "embed_dim": 16, "num_heads": 2}
@@ -105,3 +107,25 @@ def test_everybody_knows_its_noise(batch, pictures):
     true = looped(seen, secret, 0.5)
     off = torch.cat([(t - true[n]).double().flatten() for n, t in seen.update.tensors.items()])
     assert off.square().mean().sqrt() == pytest.approx(1.0 / batch, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        {"pictures": 6, "batch_size": 2, "epochs": 2},
+        {"pictures": 6, "batch_size": 2, "clients": 2},
+        {"batch_size": 3, "local_steps": 4},
+        {"batch_size": 2, "local_steps": 3, "momentum": 0.9},
+    ],
+)
+def test_the_noise_of_all_steps_of_all_clients_has_the_stated_deviation(protocol, pictures):
+    """Over seeds: at this rate and noise all that differs among updates is the noise."""
+    threat = ThreatModel(local_rate=1e-6, **protocol)
+    defense = make(Defense, "dp_sgd", {"noise_multiplier": 2.0, "norm": 50.0})
+    victim = load("vit_vanilla", SMALL, (defense,), "init", CPU)
+    images, labels = pictures(threat.held * threat.clients)
+    seen = [share(victim, images, labels, threat, (seed,))[0] for seed in range(16)]
+    for name in (ViT.POSITIONS, "backbone.head.weight"):
+        sample = torch.stack([one.update.tensors[name] for one in seen]).double()
+        stated = of_defense(seen[0])[name]
+        assert sample.var(0).mean().sqrt() == pytest.approx(float(stated.mean()), rel=0.05), name
