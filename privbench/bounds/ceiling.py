@@ -36,6 +36,30 @@ def precision(defense: Defense, tensors: Mapping[str, Tensor]) -> Precision:
     return weighed(tensors, told, defense.measured(tensors), ARITHMETIC)
 
 
+def typical(
+    defense: Defense, gradient: Mapping[str, Tensor], shared: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return shared tensors at the size that they have on average over what the defense draws.
+
+    Where it tells its errors by nothing of a tensor but its mean square, they add their variance to
+    the mean square of the gradient. One draw of a small tensor comes out larger or smaller, and
+    its errors do not.
+    """
+    squares = {n: t.double().square().mean() for n, t in shared.items()}
+    flat = {n: torch.ones_like(t) * squares[n].sqrt().to(t) for n, t in shared.items()}
+    told, alike = defense.deviations(shared), defense.deviations(flat)
+    chosen = {name for name, kept in defense.measured(shared).items() if not kept.all()}
+    found = dict(shared)
+    for name, error in told.items():
+        if name in chosen or not torch.allclose(error, alike[name], rtol=1e-4, atol=0):
+            continue
+        rest = squares[name] - error.square().mean()
+        if rest > 0:
+            scale = (gradient[name].double().square().mean() / rest).sqrt()
+            found[name] = scale * shared[name]
+    return found
+
+
 def jacobian(
     seen: Observation, images: Images, labels: Tensor, randomness: Randomness | None
 ) -> Jacobian:

@@ -4,12 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from privbench.bounds.ceiling import (
-    expected_error,
-    information,
-    jacobian,
-    precision,
-)
+from privbench.bounds.ceiling import expected_error, jacobian, precision, typical
+from privbench.bounds.held import Held
 from privbench.bounds.plan import Request, Task, plan
 from privbench.bounds.table import bound_tables
 from privbench.prior import covariance
@@ -35,15 +31,15 @@ def bound(request: Request, device: str, out: Path, report: Report) -> list[Boun
     Writes bounds.csv and joined/ceiling.csv from all records under out, however the run ends.
     Raises PrivbenchError before the first picture where a name, a setting or a folder is wrong.
     """
-    victims = Victims(pick(device))
+    victims, held = Victims(pick(device)), Held()
 
     def make(task: Task, _: Sequence[BoundRecord]) -> BoundRecord:
-        return _bounded(task, victims, report)
+        return _bounded(task, victims, held, report)
 
     return finish(plan(request, victims), BoundStore(out), make, bound_tables)
 
 
-def _bounded(task: Task, victims: Victims, report: Report) -> BoundRecord:
+def _bounded(task: Task, victims: Victims, held: Held, report: Report) -> BoundRecord:
     """Bound one picture; the products with the Jacobian are nearly all of the cost."""
     start, case = time.perf_counter(), task.case
     victim = victims.get(task.recipe)
@@ -59,10 +55,15 @@ def _bounded(task: Task, victims: Victims, report: Report) -> BoundRecord:
     where = vit.mean.device
     seed = (case.seed, case.images_sha256)  # the update that an attack would be shown
     seen, secret = share(victim, images.to(where), labels.to(where), ThreatModel(), seed)
-    known = precision(seen.model.defense, seen.update.tensors)
     title = f"{case.model.label} with {case.defended}, image {case.images[0]}"
     here = jacobian(seen, secret.images, secret.labels, secret.draw)
-    matrix = information(here, known, lambda done: report(title, done, len(here.at)))
+    gradient = dict(here.gradient)
+    for name, part in seen.model.penalty_gradient(secret.draw).items():
+        if name in gradient:
+            gradient[name] = gradient[name] + part
+    defense = seen.model.defense
+    known = precision(defense, typical(defense, gradient, seen.update.tensors))
+    matrix = held.information(here, known, lambda done: report(title, done, len(here.at)))
     prior = covariance(vit).to(matrix)
     mse, unresolved = expected_error(matrix, prior)
     notes = [UNRESOLVED.format(unresolved, len(prior))] if unresolved else []
