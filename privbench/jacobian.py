@@ -46,9 +46,18 @@ def precision(
 
 
 class Jacobian:
-    """Derivative in the unknowns of a loss's gradient in the weights, both as they are here."""
+    """Derivative in the unknowns of a loss's gradient in the weights, both as they are here.
 
-    def __init__(self, loss: Loss, weights: Mapping[str, Tensor], at: Unknowns) -> None:
+    Or of what is made of that gradient.
+    """
+
+    def __init__(
+        self,
+        loss: Loss,
+        weights: Mapping[str, Tensor],
+        at: Unknowns,
+        then: Callable[[Gradient], Gradient] | None = None,
+    ) -> None:
         weights = {name: tensor.detach() for name, tensor in weights.items()}
         self.at = at
 
@@ -62,6 +71,16 @@ class Jacobian:
             found = vjp(in_weights, at)
             self.gradient: Gradient = found[0]
             self._pull, self._push = found[1], vjp(in_unknowns, weights)[1]
+            if then is not None:
+                self._make(then)
+
+    def _make(self, then: Callable[[Gradient], Gradient]) -> None:
+        """Put what is made of the gradient in its place, and its derivative behind the products."""
+        pull, push = self._pull, self._push
+        self.gradient, back = vjp(then, self.gradient)
+        _, forth = vjp(lambda given: back(given)[0], self.gradient)  # linear: its own transpose
+        self._pull = lambda given: pull(back(given)[0])
+        self._push = lambda unknowns: forth(push(unknowns)[0])
 
     def push(self, unknowns: Unknowns) -> Gradient:
         """Return how the gradient changes along the unknowns: J v."""

@@ -1,8 +1,8 @@
 """The local Gaussian ceiling: what is left open of a picture once its update is known.
 
-Around the truth an update is linear in the picture, g(x + d) = g(x) + J d. With independent errors
-of variance S and a Gaussian prior of covariance C, the posterior covariance is
-(J^T S^-1 J + C^-1)^-1, and its trace is the least expected squared error.
+Around the truth an update is linear in the picture, g(x + d) = g(x) + J d; clipping is part of g.
+With independent errors of variance S and a Gaussian prior of covariance C, the posterior covariance
+is (J^T S^-1 J + C^-1)^-1, and its trace is the least expected squared error.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -12,11 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import functional_call
 
-from privbench.client_step import ClientStep
+from privbench.client_step import ClientStep, Gradient
 from privbench.defense import Defense
 from privbench.jacobian import Jacobian
 from privbench.jacobian import precision as weighed
 from privbench.observation import Observation
+from privbench.seeds import generator
 from privbench.threat import Images, Randomness
 
 ARITHMETIC = 6e-8
@@ -41,17 +42,16 @@ def typical(
 ) -> dict[str, Tensor]:
     """Return shared tensors at the size that they have on average over what the defense draws.
 
-    Where it tells its errors by nothing of a tensor but its mean square, they add their variance to
-    the mean square of the gradient. One draw of a small tensor comes out larger or smaller, and
-    its errors do not.
+    Where errors are a share of a tensor's root mean square, their variance adds to the mean square
+    of the gradient. One draw of a small tensor comes out larger or smaller, and its errors do not.
     """
     squares = {n: t.double().square().mean() for n, t in shared.items()}
-    flat = {n: torch.ones_like(t) * squares[n].sqrt().to(t) for n, t in shared.items()}
-    told, alike = defense.deviations(shared), defense.deviations(flat)
+    twice = {n: 2 * torch.ones_like(t) * squares[n].sqrt().to(t) for n, t in shared.items()}
+    told, doubled = defense.deviations(shared), defense.deviations(twice)
     chosen = {name for name, kept in defense.measured(shared).items() if not kept.all()}
     found = dict(shared)
     for name, error in told.items():
-        if name in chosen or not torch.allclose(error, alike[name], rtol=1e-4, atol=0):
+        if name in chosen or not torch.allclose(2 * error, doubled[name], rtol=1e-4, atol=0):
             continue
         rest = squares[name] - error.square().mean()
         if rest > 0:
@@ -63,17 +63,28 @@ def typical(
 def jacobian(
     seen: Observation, images: Images, labels: Tensor, randomness: Randomness | None
 ) -> Jacobian:
-    """Return how the update changes with the pixels, at the truth; numbers in memory order."""
+    """Return how the update changes with the pixels, at the truth; numbers in memory order.
+
+    What a defense makes of examples' gradients is in it, such as the length that clipping takes.
+    """
     model = seen.model
-    step = ClientStep(model.vit, model.defense).apart()
-    weights = {name: step.vit.get_parameter(name) for name in seen.update.tensors}
+    defense, step = model.defense, ClientStep(model.vit, model.defense).apart()
+    shared = tuple(seen.update.tensors)
+    named = model.vit.trained() if defense.per_example else shared  # what is withheld is clipped
+    weights = {name: step.vit.get_parameter(name) for name in named}
 
     def loss(chosen: dict[str, Tensor], pixels: Tensor) -> Tensor:
         named = {f"vit.{name}": tensor for name, tensor in chosen.items()}
         given = (pixels.view(images.shape), labels, randomness)
         return functional_call(step, named, given)[0]
 
-    return Jacobian(loss, weights, images.flatten())
+    def combined(gradient: Gradient) -> Gradient:
+        each = {name: tensor[None] for name, tensor in gradient.items()}
+        found = defense.combine(each, generator("combine"))
+        return {name: found[name] for name in shared}
+
+    then = combined if defense.per_example else None
+    return Jacobian(loss, weights, images.flatten(), then)
 
 
 def information(
@@ -106,9 +117,9 @@ def expected_error(information: Square, prior: Square) -> tuple[float, int]:
 
 def unheard(defense: Defense, parts: Iterable[tuple[str, Defense]]) -> list[str]:
     """Return names of parts that change an update by errors of which nothing is known."""
-    told = ("measured", "deviations")
+    changed, told = ("combine", "protect"), ("measured", "deviations")
     return [
         name
         for name, part in parts
-        if part.changes("protect") and not any(part.changes(hook) for hook in told)
+        if any(map(part.changes, changed)) and not any(map(part.changes, told))
     ]

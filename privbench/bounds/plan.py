@@ -94,11 +94,12 @@ def _require(victim: Victim, recipe: Recipe) -> None:
             f"{8 * size**2 / 1e9:.0f} GB. Choose a victim of at most {int((MOST / 3) ** 0.5)} px, "
             "such as `--model vit_vanilla`."
         )
-    if defense.per_example or defense.changes("finish"):
+    if defense.changes("finish"):
         raise BadSetting(
             f"{'+'.join(part.label for part in recipe.defenses)} on {recipe.model} changes the "
-            "gradient before it is shared, by more than an error that can be named, so there is "
-            "no ceiling yet. Choose a defense that changes the finished gradient, such as noise."
+            "gradient by means of activations, and how that changes with the picture is not "
+            "computed, so there is no ceiling yet. Choose a defense that changes the finished "
+            "gradient or each example's, such as noise or dp_sgd."
         )
 
 

@@ -63,6 +63,35 @@ def test_the_information_is_that_of_finite_differences(model):
     assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
+@pytest.mark.parametrize(("norm", "withheld"), [(0.05, False), (0.05, True), (1e3, False)])
+def test_a_clipped_example_tells_what_finite_differences_of_it_do(norm, withheld):
+    """Above the norm nothing but the direction is shared, and its length is that of all tensors."""
+    parts = [make(Defense, "dp_sgd", {"norm": norm, "noise_multiplier": 0.0})]
+    parts += [make(Defense, "withhold", {})] if withheld else []
+    victim = load("vit_vanilla", TINY, tuple(parts), "init", CPU)
+    images = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    seen, secret = share(victim, images, torch.tensor([3]), ThreatModel(), (0,))
+    here, vit = jacobian(seen, secret.images, secret.labels, secret.draw), seen.model.vit
+    for name, tensor in seen.update.tensors.items():
+        assert torch.allclose(here.gradient[name], tensor, rtol=1e-4, atol=1e-7)
+    rng = torch.Generator().manual_seed(1)
+    known = {n: torch.rand(t.shape, generator=rng).double() for n, t in here.gradient.items()}
+    found, pixels, step = information(here, known), images.double().flatten(), 1e-5
+    vit.double()
+
+    def update(at):
+        slopes = seen.model.gradient(at.view(images.shape), secret.labels, differentiable=False)
+        whole = torch.cat([tensor.flatten() for tensor in slopes.values()]).norm()
+        shared = torch.cat([(slopes[n] * w.sqrt()).flatten() for n, w in known.items()])
+        return shared * min(1.0, norm / float(whole))
+
+    along = torch.randn(16, len(pixels), generator=rng, dtype=torch.float64)
+    changes = [(update(pixels + step * v) - update(pixels - step * v)) / (2 * step) for v in along]
+    plain = torch.stack(changes)
+    expected = plain @ plain.T
+    assert (along @ found @ along.T - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
 def test_a_linear_update_with_gaussian_errors_has_the_ceiling_of_the_textbook():
     """Where the gradient is A x, the best estimate is a Gaussian's posterior mean: sampled."""
     rng = torch.Generator().manual_seed(0)

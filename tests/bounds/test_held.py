@@ -45,15 +45,31 @@ def passes(monkeypatch):
     return done
 
 
-@pytest.mark.parametrize("sigma", [1e-3, 0.1, 10.0])
-def test_noise_of_another_size_has_the_matrix_that_it_would_have_afresh(sigma, passes):
+@pytest.mark.parametrize(
+    ("name", "first", "later"),
+    [
+        ("noise", {"sigma": 0.01}, {"sigma": 1e-3}),
+        ("noise", {"sigma": 0.01}, {"sigma": 10.0}),
+        ("dp_sgd", {"norm": 0.05}, {"norm": 0.05, "noise_multiplier": 0.1}),
+        ("dp_sgd", {"norm": 0.05}, {"norm": 0.02, "noise_multiplier": 3.0}),
+        ("dp_sgd", {"norm": 1e3}, {"norm": 1e4}),
+    ],
+)
+def test_noise_of_another_size_has_the_matrix_that_it_would_have_afresh(name, first, later, passes):
     held = Held()
-    held.information(*case(("noise", {"sigma": 0.01})))
-    given = case(("noise", {"sigma": sigma}))
+    held.information(*case((name, first)))
+    given = case((name, later))
     found = held.information(*given)
     assert len(passes) == 1
     afresh = information(*given)
     assert (found - afresh).abs().max() < 1e-5 * afresh.abs().max()
+
+
+def test_a_gradient_that_is_clipped_has_a_matrix_of_its_own(passes):
+    held = Held()
+    for norm in (1e3, 0.05):
+        held.information(*case(("dp_sgd", {"norm": norm})))
+    assert len(passes) == 2
 
 
 @pytest.mark.parametrize(
