@@ -4,7 +4,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
+
 from privbench.bounds.ceiling import expected_error, jacobian, precision, typical
+from privbench.bounds.formal import informed, unaided
 from privbench.bounds.held import Held
 from privbench.bounds.plan import Request, Task, plan
 from privbench.bounds.table import bound_tables
@@ -21,6 +24,8 @@ UNRESOLVED = (
     "So little error that float32 does not resolve {} of {} directions: they count as known, and "
     "the ceiling may be too high."
 )
+DELTA = 1e-5
+"""At which privacy is asked for; its noise is the same at any."""
 Report = Callable[[str, int, int], None]
 """Called with what is under way, the columns that are done, and all of them."""
 
@@ -66,6 +71,13 @@ def _bounded(task: Task, victims: Victims, held: Held, report: Report) -> BoundR
     matrix = held.information(here, known, lambda done: report(title, done, len(here.at)))
     prior = covariance(vit).to(matrix)
     mse, unresolved = expected_error(matrix, prior)
+    formal: dict[str, float] = {}
+    entries = sum(one.numel() for one in seen.update.tensors.values())
+    privacy = defense.privacy(entries, DELTA)
+    if privacy is not None and privacy.noise:
+        formal["noise"] = privacy.noise
+        formal["unaided"] = unaided(privacy.noise, secret.images, vit.mean, vit.std)
+        formal["informed"] = informed(privacy.noise, entries, torch.linalg.eigvalsh(prior))
     notes = [UNRESOLVED.format(unresolved, len(prior))] if unresolved else []
     return BoundRecord(
         case,
@@ -76,4 +88,5 @@ def _bounded(task: Task, victims: Victims, held: Held, report: Report) -> BoundR
         entries=sum(int((one > 0).sum()) for one in known.values()),
         environment=describe(where),
         warnings=(*task.notes, *notes),
+        **formal,
     )

@@ -77,14 +77,18 @@ def bound(
 
 
 def _board(table: "pd.DataFrame") -> "Table":
+    from privbench.bounds.formal import AMONG
+
+    noisy = bool(table["named"].notna().any())
+    formal = (f"named of {AMONG}, %", "no prior, dB", "any network, dB") if noisy else ()
     return sheet(
         "Best PSNR that an attack could expect: local, Gaussian",
-        ("n", "ceiling, dB (95 %)", "exact", "without update, dB", "s"),
-        ((row, _figures(row)) for row in table.to_dict("records")),
+        ("n", "ceiling, dB (95 %)", "exact", "without update, dB", *formal, "s"),
+        ((row, _figures(row, noisy)) for row in table.to_dict("records")),
     )
 
 
-def _figures(row: Mapping[Any, Any]) -> list[str]:
+def _figures(row: Mapping[Any, Any], noisy: bool) -> list[str]:
     mean, low, high = (row[f"ceiling{end}"] for end in ("", "_lo", "_hi"))
     inside = f" ({low:.1f} to {high:.1f})" if low == low else ""
     return [
@@ -92,5 +96,13 @@ def _figures(row: Mapping[Any, Any]) -> list[str]:
         f"{mean:.1f}{inside}",
         str(row["exact"] or ""),
         f"{row['blind']:.1f}",
+        *(_formal(row) if noisy else ()),
         f"{row['seconds']:.1f}",
     ]
+
+
+def _formal(row: Mapping[Any, Any]) -> tuple[str, ...]:
+    """Return what holds for any network; blank where nothing does."""
+    if row["named"] != row["named"]:
+        return ("", "", "")
+    return (f"{100 * row['named']:.1f}", f"{row['unaided']:.1f}", f"{row['informed']:.1f}")

@@ -25,7 +25,10 @@ class BoundCase(DefendedCase):
 
 @dataclass(frozen=True)
 class BoundRecord(SealedRecord[BoundCase]):
-    """Expected squared errors of the best estimate, with the update and without it."""
+    """Expected squared errors of the best estimate, with the update and without it.
+
+    And what holds for any network, where Gaussian noise is on a clipped gradient.
+    """
 
     CASE: ClassVar[type[SealedCase]] = BoundCase
     case: BoundCase
@@ -38,6 +41,12 @@ class BoundRecord(SealedRecord[BoundCase]):
     """Numbers of the picture."""
     entries: int
     """Numbers of the update that say something."""
+    noise: float | None = None
+    """Standard deviation over the norm; None where there is no such mechanism."""
+    unaided: float | None = None
+    """Mean squared error of an attack on any network that knows no prior."""
+    informed: float | None = None
+    """Least one of any attack on any network for pictures as the prior has them."""
     environment: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     data: str = ""
@@ -49,7 +58,8 @@ class BoundRecord(SealedRecord[BoundCase]):
 
     def content(self) -> dict[str, Any]:
         """Return what JSON can hold of the record, errors to nine significant digits."""
-        rounded = {name: float(f"{getattr(self, name):.9g}") for name in ("mse", "blind")}
+        found = {name: getattr(self, name) for name in ("mse", "blind", "unaided", "informed")}
+        rounded = {n: None if v is None else float(f"{v:.9g}") for n, v in found.items()}
         return super().content() | rounded
 
     def check(self) -> None:

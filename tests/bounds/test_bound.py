@@ -242,6 +242,24 @@ def test_a_key_stays_what_it_was():
     assert case.key == "af47659f616c5f2aa5ac3a0ae65e87969b1890efb3b3f6d8b224f0644041749d"
 
 
+def test_noise_on_a_clipped_gradient_has_bounds_for_any_network(call, tmp_path):
+    row = "[noise, dp_sgd, {name: dp_sgd, settings: {noise_multiplier: 0.01}}]"
+    suite = tmp_path / "dp.yaml"
+    suite.write_text(f"model: vit_vanilla\nimages: 1\ndefense: {row}\n")
+    code, printed, _ = call("bound", "--suite", suite, *WORDS, "--out", tmp_path)
+    assert code == 0
+    assert "any network" in printed
+    table = pd.read_csv(tmp_path / "bounds.csv").set_index("defense")
+    assert table.loc["noise", ["named", "unaided", "informed"]].isna().all()
+    loud, quiet = (table.loc[name] for name in ("dp_sgd", "dp_sgd(noise_multiplier=0.01)"))
+    assert loud["named"] == pytest.approx(0.3891, abs=1e-4)  # ndtr(ndtri(0.1) + 1), of a table
+    assert quiet["unaided"] == pytest.approx(loud["unaided"] + 40, abs=1e-3)
+    assert loud["blind"] < loud["informed"] < quiet["informed"]
+    assert loud["ceiling"] < quiet["ceiling"]
+    plain = call("bound", "--defense", "noise", "--images", "1", *WORDS, "--out", tmp_path / "n")
+    assert "any network" not in plain[1]
+
+
 def test_decibels_are_those_of_psnr():
     assert decibels(0.01) == pytest.approx(20)
     assert decibels(0.0) == decibels(1e-30) == CAP
@@ -255,6 +273,10 @@ def test_decibels_are_those_of_psnr():
         (
             ("--model", "vit_vanilla", "--set", "threat.local_steps=2"),
             "Leave threat.local_steps out.",
+        ),
+        (
+            ("--model", "vit_vanilla", "--defense", "soteria", "--images", "1"),
+            "changes the gradient by means of activations, and how",
         ),
         (("--model", "vit_vanila"), "Did you mean 'vit_vanilla'?"),
         (("--model", "vit_vanilla", "--defense", "noize"), "Did you mean 'noise'?"),
