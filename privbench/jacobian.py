@@ -76,9 +76,10 @@ class Jacobian:
 
     def _make(self, then: Callable[[Gradient], Gradient]) -> None:
         """Put what is made of the gradient in its place, and its derivative behind the products."""
-        pull, push = self._pull, self._push
-        self.gradient, back = vjp(then, self.gradient)
-        _, forth = vjp(lambda given: back(given)[0], self.gradient)  # linear: its own transpose
+        pull, push, before = self._pull, self._push, self.gradient
+        there = vjp(then, before)
+        self.gradient, back = there[0], there[1]
+        forth = vjp(lambda given: back(given)[0], self.gradient)[1]  # linear: its own transpose
         self._pull = lambda given: pull(back(given)[0])
         self._push = lambda unknowns: forth(push(unknowns)[0])
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -71,15 +72,8 @@ def _bounded(task: Task, victims: Victims, held: Held, report: Report) -> BoundR
     matrix = held.information(here, known, lambda done: report(title, done, len(here.at)))
     prior = covariance(vit).to(matrix)
     mse, unresolved = expected_error(matrix, prior)
-    formal: dict[str, float] = {}
-    entries = sum(one.numel() for one in seen.update.tensors.values())
-    privacy = defense.privacy(entries, DELTA)
-    if privacy is not None and privacy.noise:
-        formal["noise"] = privacy.noise
-        formal["unaided"] = unaided(privacy.noise, secret.images, vit.mean, vit.std)
-        formal["informed"] = informed(privacy.noise, entries, torch.linalg.eigvalsh(prior))
     notes = [UNRESOLVED.format(unresolved, len(prior))] if unresolved else []
-    return BoundRecord(
+    record = BoundRecord(
         case,
         mse=mse,
         blind=float(prior.diagonal().mean()),
@@ -88,5 +82,14 @@ def _bounded(task: Task, victims: Victims, held: Held, report: Report) -> BoundR
         entries=sum(int((one > 0).sum()) for one in known.values()),
         environment=describe(where),
         warnings=(*task.notes, *notes),
-        **formal,
+    )
+    entries = sum(one.numel() for one in seen.update.tensors.values())
+    privacy = defense.privacy(entries, DELTA)
+    if privacy is None or not privacy.noise:
+        return record
+    return replace(
+        record,
+        noise=privacy.noise,
+        unaided=unaided(privacy.noise, secret.images, vit.mean, vit.std),
+        informed=informed(privacy.noise, entries, torch.linalg.eigvalsh(prior)),
     )
