@@ -22,6 +22,7 @@ from privbench.attacks._auto.tiers import REACH, VERSION, Member, Tier, members,
 from privbench.attacks._auto.verdict import Distance, Verdict
 from privbench.attacks._order.reassembly import moves, reassemble
 from privbench.attacks._update.reading import mask, placeless
+from privbench.attacks._update.rounds import joined
 from privbench.component import make
 from privbench.errors import PrivbenchError
 from privbench.observation import Observation
@@ -65,6 +66,7 @@ class Auto(Attack):
 
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         """Return the best candidate by what the update says; the first of equals."""
+        seen = joined(seen)
         found = probe(seen)
         stages = members(self.tier, found)
         count = sum(map(len, stages))

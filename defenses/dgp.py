@@ -1,6 +1,6 @@
 """Dual gradient pruning (Xue et al., AAAI 2024)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
 import torch
@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from privbench.defense import Defense
+from privbench.defenses._feedback import fed_back, without_feedback
 from privbench.errors import BadSetting
 from privbench.threat import Update
 
@@ -16,8 +17,8 @@ from privbench.threat import Update
 class DualPruning(Defense):
     """The largest and the smallest entries of every tensor become zero, what lies between stays.
 
-    One round of it: the paper adds what was left out to the next update, and a defense here keeps
-    nothing from one update to the next. Its shares are ours; the paper's were not available.
+    The paper adds what was left out to the next update; here only where `feedback` asks for it.
+    Its shares are ours; the paper's were not available.
     """
 
     paper: ClassVar[str] = "arXiv:2401.16687"
@@ -26,6 +27,8 @@ class DualPruning(Defense):
     """Share of the entries that are removed for their size."""
     smallest: Annotated[float, Field(ge=0, lt=1)] = 0.75
     """Share of the entries that are removed as too small."""
+    feedback: bool = False
+    """Whether a round's update gets what those before it left out; needs threat.rounds."""
 
     def __post_init__(self) -> None:
         """Refuse shares that leave nothing."""
@@ -34,6 +37,23 @@ class DualPruning(Defense):
                 f"dgp: the largest {self.largest:g} and the smallest {self.smallest:g} of the "
                 "entries are all of them. Choose shares with a sum below 1."
             )
+
+    @property
+    def feeds_back(self) -> bool:
+        """Whether feedback is asked for."""
+        return self.feedback
+
+    def protect_rounds(
+        self, updates: Sequence[Update], rngs: Sequence[Generator]
+    ) -> Sequence[Update]:
+        """Prune each with what the rounds before it left out, if feedback is asked for."""
+        if not self.feedback:
+            return super().protect_rounds(updates, rngs)
+        return fed_back(updates, lambda update: self.protect(update, rngs[0]))
+
+    def joined(self, updates: Sequence[Update]) -> Sequence[Update]:
+        """Return the gradient of all entries that any of them shows, if they have feedback."""
+        return [without_feedback(updates)] if self.feedback else updates
 
     def protect(self, update: Update, rng: Generator) -> Update:
         """Keep what lies between; at least one entry of a tensor stays."""
@@ -53,12 +73,13 @@ class DualPruning(Defense):
         return min(round(self.smallest * count), last - 1), last
 
     def measured(self, tensors: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "..."]]:
-        """Return the entries that are not zero, where as many are as were removed."""
+        """Return the entries that are not zero, where as many are as were removed or joined."""
         found = {}
         for name, tensor in tensors.items():
             first, last = self._bounds(tensor.numel())
             kept = tensor != 0
-            if int(kept.sum()) == last - first < tensor.numel():
+            count, joint = int(kept.sum()), self.feedback
+            if count < tensor.numel() and (count == last - first or joint):
                 found[name] = kept
         return found
 

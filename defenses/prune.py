@@ -1,6 +1,6 @@
 """Gradient pruning (Lin et al., ICLR 2018; as a defense: Zhu et al., NeurIPS 2019)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
 import torch
@@ -9,20 +9,29 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from privbench.defense import Defense
+from privbench.defenses._feedback import fed_back, without_feedback
 from privbench.threat import Update
 
 
 class Prune(Defense):
     """Top-k pruning per tensor: only the entries of largest magnitude are shared.
 
-    Without error feedback, which adds what was left out to the next update: a defense keeps
-    nothing from one update to the next.
+    With error feedback, whoever sees several rounds on one batch gets each entry's gradient exactly
+    once the entry is shared: what it gathered is the gradient times the rounds that it took. The
+    paper's correction for momentum, its clipping and its rising ratio are left out.
     """
 
     paper: ClassVar[str] = "arXiv:1712.01887"
     answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls")
     ratio: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Share of the entries of each tensor that become zero."""
+    feedback: bool = False
+    """Whether a round's update gets what those before it left out; needs threat.rounds."""
+
+    @property
+    def feeds_back(self) -> bool:
+        """Whether feedback is asked for."""
+        return self.feedback
 
     def protect(self, update: Update, rng: Generator) -> Update:
         """Zero the smallest entries; at least one entry of a tensor stays."""
@@ -34,11 +43,26 @@ class Prune(Defense):
             pruned[name] = kept.view_as(tensor)
         return Update(pruned, update.withheld)
 
+    def protect_rounds(
+        self, updates: Sequence[Update], rngs: Sequence[Generator]
+    ) -> Sequence[Update]:
+        """Prune each with what the rounds before it left out, if feedback is asked for."""
+        if not self.feedback:
+            return super().protect_rounds(updates, rngs)
+        return fed_back(updates, lambda update: self.protect(update, rngs[0]))
+
+    def joined(self, updates: Sequence[Update]) -> Sequence[Update]:
+        """Return the gradient of all entries that any of them shows, if they have feedback."""
+        return [without_feedback(updates)] if self.feedback else updates
+
     def measured(self, tensors: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "..."]]:
         """Return the largest entries of each tensor, as many as were kept.
 
         Where fewer are not zero, a zero was among the largest: all are as the client had them.
+        Joined rounds kept all that are not zero, and noise later on leaves no zero anywhere.
         """
+        if self.feedback and not all(tensor.all() for tensor in tensors.values()):
+            return {name: tensor != 0 for name, tensor in tensors.items() if not tensor.all()}
         found = {}
         for name, tensor in tensors.items():
             top = self._largest(tensor)

@@ -5,7 +5,7 @@ the gradient, `combine` where it is one per example, `finish`, `withholds` and `
 randomness (None) every part does what it does in evaluation.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -26,6 +26,7 @@ Terms = Float[Tensor, " b"]
 HOOKS = (
     *("equip", "draw", "draw_at_rest", "simulate", "told", "prepare", "positions", "forward"),
     *("losses", "penalty", "per_example", "combine", "finish", "withholds", "protect"),
+    *("feeds_back", "protect_rounds", "joined"),
     *("disclosed", "by_tensor", "measured", "deviations", "privacy"),
 )
 """What a defense may override."""
@@ -188,6 +189,27 @@ class Defense(Component):
     def protect(self, update: Update, rng: Generator) -> Update:
         """Change what is about to be shared."""
         return update
+
+    @property
+    def feeds_back(self) -> bool:
+        """Whether a client keeps something of an update that it adds to its next one."""
+        return False
+
+    def protect_rounds(
+        self, updates: Sequence[Update], rngs: Sequence[Generator]
+    ) -> Sequence[Update]:
+        """Change what is about to be shared in rounds of one client, one after the other.
+
+        Override it where what is shared depends on the rounds before; `protect` is the first round.
+        """
+        return [self.protect(*one) for one in zip(updates, rngs, strict=True)]
+
+    def joined(self, updates: Sequence[Update]) -> Sequence[Update]:
+        """Return fewer updates that say all that rounds on one batch do, or these.
+
+        What is known of their entries is what `measured` and `deviations` say of them.
+        """
+        return updates
 
     def disclosed(self) -> frozenset[str]:
         """Side information that this defense, with these settings, reveals."""

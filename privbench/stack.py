@@ -1,6 +1,6 @@
 """Stack: several defenses in a row, which together are one."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -187,6 +187,25 @@ class Stack(Defense):
         for part in self.parts:
             update = part.protect(update, rng)
         return update
+
+    @property
+    def feeds_back(self) -> bool:
+        """Whether any part does."""
+        return any(part.feeds_back for part in self.parts)
+
+    def protect_rounds(
+        self, updates: Sequence[Update], rngs: Sequence[Generator]
+    ) -> Sequence[Update]:
+        """Change the updates of all rounds in turn."""
+        for part in self.parts:
+            updates = part.protect_rounds(updates, rngs)
+        return updates
+
+    def joined(self, updates: Sequence[Update]) -> Sequence[Update]:
+        """Join them as each part does, the last one first."""
+        for part in reversed(self.parts):
+            updates = part.joined(updates)
+        return updates
 
     def disclosed(self) -> frozenset[str]:
         """Return all that any part reveals."""

@@ -98,7 +98,7 @@ def probe(seen: Observation) -> Probe:
         any(bool(t.any()) for t in of_defense(seen).values()),
         batch > 1 and mixes(seen),
         protocol.steps,
-        protocol.rounds,
+        1 + len(seen.later),
         protocol.training,
     )
 

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from privbench.attacks._matching.distances import relative
 from privbench.attacks._matching.local import Client, LocalModel, split
 from privbench.attacks._update.reading import from_pictures, in_units, kept_alone, labels, told
+from privbench.attacks._update.rounds import standing_for
 from privbench.client_step import ClientStep
 from privbench.errors import NotGranted
 from privbench.observation import Observation
@@ -204,7 +205,9 @@ class Verdict:
             found = ClientStep(model.vit, model.defense).run(images, known, draw, rng).gradient
             plain = self._measured({name: found[name] for name in plain})
         update = Update(self._stepped(plain), self.seen.update.withheld)
-        update = model.defense.protect(update, rng)
+        rounds = standing_for(self.seen)
+        updates = model.defense.protect_rounds([update] * rounds, [rng] * rounds)
+        update = (model.defense.joined(updates) if rounds > 1 else updates)[0]
         if self.whole:
             update = sent(update, model.vit.trained(), self.seen.protocol)
         return self._measured(update.tensors)

@@ -141,6 +141,11 @@ def _require(recipe: Recipe, victims: Victims, weights: Mapping[str, Tensor]) ->
             f"Under {name} clients of {recipe.model} share nothing, so no server learns anything, "
             "and there is no price. Choose a defense that shares a part."
         )
+    if victim.model.defense.feeds_back:
+        raise BadSetting(
+            f"{name} adds what an update left out to the next one, and a price takes every update "
+            "for a client's first. Price it without feedback, which costs no less."
+        )
     require(victim.model.vit, weights, name)
 
 

@@ -49,12 +49,7 @@ def share(
     told = threat.protocol
     if threat.warmup and earlier is None:
         raise ValueError("a warm optimizer needs the pictures that its state is from")
-    given = ((images, labels), earlier, told)
-    update, first = _mean(victim.model, *given, seed)
-    later = [
-        _mean(victim.model, *given, (*seed, "round", number))[0]
-        for number in range(1, threat.rounds)
-    ]
+    (update, *later), first = _means(victim.model, (images, labels), earlier, told, seed)
     met = [_in_order(victim.model, epoch) for epoch in first]
     b, c, h, w = images.shape
     granted = Knowledge.LABELS in threat.knows
@@ -72,21 +67,23 @@ def share(
     return seen, Secret(images.clone(), fed.clone(), labels.clone(), draw)
 
 
-def _mean(
+def _means(
     model: PublicModel,
     pictures: Pictures,
     earlier: Pictures | None,
     protocol: Protocol,
     seed: tuple[object, ...],
-) -> tuple[Update, list[Epoch]]:
-    """Return the mean of all clients' updates, and each one's first epoch."""
+) -> tuple[list[Update], list[Epoch]]:
+    """Return the mean of all clients' updates in each round, and each one's first epoch."""
     held = _chunks(pictures, protocol.clients)
     before = [None] * len(held) if earlier is None else _chunks(earlier, protocol.clients)
+    seeds = [(*seed, "round", number) if number else seed for number in range(protocol.rounds)]
     met = [
-        answer(model, *each, protocol, (*seed, "client", number) if number else seed)
-        for number, each in enumerate(zip(held, before, strict=True))
+        _answers(model, *each, protocol, [(*s, "client", n) if n else s for s in seeds])
+        for n, each in enumerate(zip(held, before, strict=True))
     ]
-    return mean([update for update, _ in met]), [epoch for _, epoch in met]
+    rounds = zip(*(updates for updates, _ in met), strict=True)
+    return [mean(updates) for updates in rounds], [epoch for _, epoch in met]
 
 
 def _chunks(pictures: Pictures, clients: int) -> list[Pictures]:
@@ -106,7 +103,41 @@ def answer(
     which stay with the client. Raises BadUpdate if local training diverges, or if the update is
     not finite.
     """
-    defense = model.defense
+    (update,), epoch = _answers(model, held, earlier, protocol, [seed])
+    return update, epoch
+
+
+def _answers(
+    model: PublicModel,
+    held: Pictures,
+    earlier: Pictures | None,
+    protocol: Protocol,
+    seeds: Sequence[tuple[object, ...]],
+) -> tuple[list[Update], Epoch]:
+    """Return a client's updates in rounds of these seeds, and the first epoch of the first."""
+    computed = [_computed(model, held, earlier, protocol, seed) for seed in seeds]
+    rngs = [generator("protect", *seed) for seed in seeds]
+    weights = model.vit.trained()
+    protected = model.defense.protect_rounds([update for update, _ in computed], rngs)
+    updates = [sent(update, weights, protocol) for update in protected]
+    for name, tensor in (pair for update in updates for pair in update.tensors.items()):
+        if not tensor.isfinite().all():
+            raise BadUpdate(
+                f"The client's update is NaN or infinite in {name}, so there is nothing to attack. "
+                "Look at the model's weights and at the defense's settings."
+                + ("" if protocol.precision == "float32" else NARROW)
+            )
+    return updates, computed[0][1]
+
+
+def _computed(
+    model: PublicModel,
+    held: Pictures,
+    earlier: Pictures | None,
+    protocol: Protocol,
+    seed: tuple[object, ...],
+) -> tuple[Update, Epoch]:
+    """Return an update before it is defended, without what is withheld, and its first epoch."""
     epochs = _epochs(model, held, protocol, seed)
     gradient = steps_on(
         model,
@@ -115,18 +146,9 @@ def answer(
         generator("dropout", *seed),
         _earlier(model, earlier, protocol, seed),
     )
-    withheld = defense.withholds(gradient)
+    withheld = model.defense.withholds(gradient)
     shared = {name: t.detach().clone() for name, t in gradient.items() if name not in withheld}
-    update = defense.protect(Update(shared, withheld), generator("protect", *seed))
-    update = sent(update, model.vit.trained(), protocol)
-    for name, tensor in update.tensors.items():
-        if not tensor.isfinite().all():
-            raise BadUpdate(
-                f"The client's update is NaN or infinite in {name}, so there is nothing to attack. "
-                "Look at the model's weights and at the defense's settings."
-                + ("" if protocol.precision == "float32" else NARROW)
-            )
-    return update, epochs[0]
+    return Update(shared, withheld), epochs[0]
 
 
 def _epochs(

@@ -126,6 +126,11 @@ def _check_defense(victim: Victim, processes: int) -> None:
     """Refuse what a training could not do, before it begins."""
     victim.shared()
     defense = victim.model.defense
+    if defense.feeds_back:
+        raise BadSetting(
+            "This defense adds what an update left out to the next one, and a training takes every "
+            "update for a client's first. Train it without feedback."
+        )
     if processes > 1 and (defense.per_example or defense.changes("finish")):
         raise BadSetting(
             "This defense works on the gradients of single examples or on activations, of which "

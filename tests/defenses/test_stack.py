@@ -23,6 +23,8 @@ from privbench.vit import ViT
 from tests.conftest import CPU
 from tests.defenses.three import FOLDER, THREE
 
+PROPERTIES = {"per_example", "by_tensor", "feeds_back"}
+"""Hooks that are no methods."""
 SMALL = {"depth": 1, "embed_dim": 16, "num_heads": 2}
 
 
@@ -83,6 +85,8 @@ def run(*parts, model="vit_vanilla", batch=2):
     defense.measured(seen.update.tensors)
     defense.deviations(seen.update.tensors)
     defense.privacy(1000, 1e-5)
+    defense.joined([seen.update])
+    assert defense.feeds_back is any(part.feeds_back for part in parts)
     return seen, secret
 
 
@@ -121,12 +125,12 @@ def test_a_row_says_what_it_does_with_every_hook():
     kinds = (property, FunctionType)
     public = {n for n, v in vars(Defense).items() if isinstance(v, kinds) and n[0] != "_"}
     assert public == {*HOOKS, *FIXED, "changes"} - {"gradient"}
-    for name in set(HOOKS) - {"per_example", "by_tensor"}:
+    for name in set(HOOKS) - PROPERTIES:
         one, two = (inspect.signature(getattr(kind, name)) for kind in (Defense, Stack))
         assert one.parameters.keys() == two.parameters.keys(), name
 
 
-@pytest.mark.parametrize("hook", sorted({*HOOKS} - {"combine", "per_example", "draw", "by_tensor"}))
+@pytest.mark.parametrize("hook", sorted({*HOOKS} - {"combine", "draw"} - PROPERTIES))
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_spy_that_overrides_one_hook_is_called_wherever_it_stands(hook, place):
     calls = []
