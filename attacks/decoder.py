@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from privbench.attack import Attack, Tick
-from privbench.attacks._decoder.features import features
+from privbench.attacks._decoder.features import Features, features
 from privbench.attacks._decoder.pictures import invented
 from privbench.attacks._update.reading import labels, told
 from privbench.defense import Defense
@@ -75,34 +75,38 @@ class Decoder(Attack):
 
     def reconstruct(self, seen: Observation, rng: Generator, tick: Tick) -> Reconstruction:
         """Learn, then decode; raises NotGranted without the head's gradient, or BadUpdate."""
-        model = seen.model
+        model, known, shown = seen.model, labels(seen), told(seen)
         vit = copy.deepcopy(model.vit).requires_grad_(False).eval()
-        shown, moments = told(seen), Moments()
         one = None if shown is None else shown.rows([0] * AT_ONCE)
         drawn = model.simulate(AT_ONCE, rng, one)
-        known = labels(seen)
+        moments = Moments()
         for number in range(self.steps):
             images = invented(vit, AT_ONCE, number, rng)
             moments.add(_before_head(vit, model.defense, images, drawn), _coarse(images))
             tick(number, self.steps, float("inf"))
-        mean, gray = moments.means()
-        read = features(seen, known, mean)
-        spread, shared = moments.covariances()
-        noise = self.ridge * spread.diagonal() + TINY * spread.diagonal().mean()
-        found = []
-        for values, variances in zip(read.values, read.variances, strict=True):
-            there = variances.isfinite()
-            whole = spread + torch.diag(noise + torch.where(there, variances, 0))
-            away = torch.linalg.solve(whole[there][:, there], (values - mean)[there])
-            found.append(gray + away @ shared[there])
-        images = _fine(torch.stack(found), vit).clamp(0, 1)
-        own = model.simulate(len(images), rng, shown)
-        again = _before_head(vit, model.defense, images, own).double()
-        apart, size = (again - read.values).norm(), (read.values - mean).norm()
-        objective = float(apart / size)
+        usual = moments.means()[0]
+        read = features(seen, known, usual)
+        images = _fine(decoded(moments, read, self.ridge), vit).clamp(0, 1)
+        drawn = model.simulate(len(images), rng, shown)
+        again = _before_head(vit, model.defense, images, drawn).double()
+        objective = float((again - read.values).norm() / (read.values - usual).norm())
         tick(self.steps, self.steps, objective)
-        report = {"forward_passes": float(self.steps * AT_ONCE), "features": float(len(mean))}
+        report = {"forward_passes": float(self.steps * AT_ONCE), "features": float(len(usual))}
         return Reconstruction(images, objective, known, report=report)
+
+
+def decoded(moments: Moments, read: Features, ridge: float) -> Float[Tensor, "b p"]:
+    """Return the pictures that are best in the mean, linear in the features, float64."""
+    usual, gray = moments.means()
+    spread, shared = moments.covariances()
+    doubt = ridge * spread.diagonal() + TINY * spread.diagonal().mean()
+    found = []
+    for values, variances in zip(read.values, read.variances, strict=True):
+        there = variances.isfinite()
+        whole = spread + torch.diag(doubt + torch.where(there, variances, 0))
+        away = torch.linalg.solve(whole[there][:, there], (values - usual)[there])
+        found.append(gray + away @ shared[there])
+    return torch.stack(found)
 
 
 def _before_head(

@@ -46,7 +46,7 @@ class Adapter(Defense):
 
     paper: ClassVar[str] = "arXiv:1902.00751"
     selects: ClassVar[bool] = True
-    answered_by: ClassVar[tuple[str, ...]] = ("auto", "gradinv")
+    answered_by: ClassVar[tuple[str, ...]] = ("decoder", "map")
     width: Annotated[int, Field(ge=1)] = 64
     """Of an adapter's bottleneck."""
 

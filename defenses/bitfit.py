@@ -14,7 +14,7 @@ class BitFit(Defense):
 
     paper: ClassVar[str] = "arXiv:2106.10199"
     selects: ClassVar[bool] = True
-    answered_by: ClassVar[tuple[str, ...]] = ("auto", "gradinv")
+    answered_by: ClassVar[tuple[str, ...]] = ("decoder", "map")
     head: bool = True
     """Whether the head's weights are trained too, as in the paper; its bias is, in any case."""
 

@@ -14,7 +14,7 @@ class HeadOnly(Defense):
 
     paper: ClassVar[str] = "arXiv:2202.10054"
     selects: ClassVar[bool] = True
-    answered_by: ClassVar[tuple[str, ...]] = ("auto", "gradinv")
+    answered_by: ClassVar[tuple[str, ...]] = ("decoder", "map")
 
     def equip(self, vit: ViT, rng: Generator) -> None:
         """Stop training what stands before the head."""

@@ -42,7 +42,7 @@ class Lora(Defense):
 
     paper: ClassVar[str] = "arXiv:2106.09685"
     selects: ClassVar[bool] = True
-    answered_by: ClassVar[tuple[str, ...]] = ("auto", "gradinv")
+    answered_by: ClassVar[tuple[str, ...]] = ("decoder", "map")
     rank: Annotated[int, Field(ge=1)] = 8
     alpha: Annotated[float, Field(gt=0)] = 8.0
     """What is beside a layer counts alpha / rank times."""
