@@ -10,11 +10,13 @@ from privbench.component import make
 from privbench.defense import Defense
 from privbench.defenses.dgp import DualPruning
 from privbench.defenses.prune import Prune
+from privbench.errors import BadSetting
 from privbench.observation import PublicModel
 from privbench.running.client import share
 from privbench.seeds import generator
 from privbench.stack import Stack
 from privbench.threat import ThreatModel, Update
+from privbench.training import session
 from privbench.victims.load import load
 from tests.conftest import CPU, psnr, quiet
 
@@ -116,6 +118,12 @@ def test_clients_keep_what_they_left_out_each_for_itself(victim, pictures):
         for name, tensor in mean.tensors.items():
             each = [one.later[number].tensors[name] for one in alone]
             assert torch.allclose(tensor, (each[0] + each[1]) / 2, atol=1e-9)
+
+
+def test_a_training_refuses_what_it_would_take_for_a_first_update():
+    subject = load("vit_vanilla", {"depth": 1}, (Prune(feedback=True),), "init", CPU)
+    with pytest.raises(BadSetting, match="Train it without feedback"):
+        session._check_defense(subject, 1)
 
 
 def test_rounds_give_a_pruned_picture_back(shared):

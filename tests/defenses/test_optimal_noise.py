@@ -26,24 +26,24 @@ def linear(columns=1):
         return loss, Outputs(torch.zeros(1, 2), torch.zeros(1, 2))
 
     gradient = {"w": (torch.stack([A, B]) @ images.flatten())[:, None].expand(2, columns).clone()}
-    outputs = Outputs(torch.zeros(1, 2), torch.zeros(1, 2), again=Again(images, weights, run))
-    return gradient, outputs
+    return gradient, Again(images, weights, run)
 
 
 def test_two_entries_share_the_budget_as_their_rows_are_long():
     """The gradient is (1/2, 3); variances 1/5 and 4/5 of 0.04 (1/4 + 9), or of 0.04 * 2."""
-    gradient, outputs = linear()
+    gradient, again = linear()
     assert gradient["w"].flatten().tolist() == [0.5, 3.0]
     for relative, budget in ((True, 0.04 * 9.25), (False, 0.08)):
         noise = OptimalNoise(sigma=0.2, relative=relative, probes=1000)
-        found = noise.spread(outputs.again, gradient, generator("probes"))["w"].flatten().square()
+        found = noise.spread(again, gradient, generator("probes"))["w"].flatten().square()
         assert found.tolist() == pytest.approx([budget / 5, 4 * budget / 5], rel=0.1)
 
 
 def test_the_noise_is_as_large_as_it_says():
-    gradient, outputs = linear(columns=20_000)
+    gradient, again = linear(columns=20_000)
     noise = OptimalNoise(sigma=0.3, probes=50)
-    spread = noise.spread(outputs.again, gradient, generator("one"))["w"]
+    spread = noise.spread(again, gradient, generator("one"))["w"]
+    outputs = Outputs(torch.zeros(1, 2), torch.zeros(1, 2), again=again)
     found = noise.finish(gradient, outputs, generator("one"))["w"] - gradient["w"]
     for drawn, wanted in zip(found, spread, strict=True):
         assert (wanted == wanted[0]).all()
@@ -59,6 +59,7 @@ def test_the_sum_of_the_variances_is_that_of_plain_noise(relative, victim, pictu
 
     class Kept(OptimalNoise):
         def finish(self, gradients, outputs, rng):
+            assert outputs.again is not None
             kept.update(gradients=gradients, spread=noise.spread(outputs.again, gradients, rng))
             return dict(gradients)
 
@@ -127,10 +128,11 @@ def test_few_probes_cost_as_much_information_as_it_says(probes, price):
 
 
 def test_an_update_that_no_picture_changes_stays_as_it_is():
-    gradient, outputs = linear()
+    gradient, again = linear()
+    outputs = Outputs(torch.zeros(1, 2), torch.zeros(1, 2))
     still = Again(
-        outputs.again.images,
-        outputs.again.weights,
+        again.images,
+        again.weights,
         lambda pictures, chosen: (chosen["w"].sum() + 0 * pictures.sum(), outputs),
     )
     spread = OptimalNoise().spread(still, gradient, generator("still"))

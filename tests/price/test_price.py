@@ -264,6 +264,7 @@ def test_a_record_of_other_answers_than_pictures_is_none():
         (("--set", "threat.local_steps=2"), "Leave threat.local_steps out."),
         (("--defense", "withhold", "--set", "defense.tensors='*'"), "share nothing"),
         (("--defense", "noise", "--set", "defense.sigma=-1"), "sigma"),
+        (("--defense", "prune", "--set", "defense.feedback=true"), "Price it without feedback"),
         (("--data-root", "nowhere"), "is not a folder"),
     ],
 )
