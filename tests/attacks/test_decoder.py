@@ -125,7 +125,7 @@ def test_linear_pictures_are_decoded_as_the_conditional_mean():
 
 def test_fields_have_the_public_prior_s_covariance():
     vit = load("vit_vanilla", {"img_size": 8}, (), "init", CPU).model.vit
-    drawn = fields(vit, 20_000, generator("fields")).flatten(1)
+    drawn = fields(vit, 6_000, generator("fields")).flatten(1)
     found, wanted = drawn.T.cov(), covariance(vit).float()
     assert float((found - wanted).abs().max()) < 0.1 * float(wanted.max())
 
@@ -133,33 +133,37 @@ def test_fields_have_the_public_prior_s_covariance():
 @pytest.mark.parametrize("number", range(len(KINDS)))
 def test_invented_pictures_are_in_range_and_have_the_victim_s_colors(number, pictures):
     vit = load("vit_vanilla", SMALL, (), "init", CPU).model.vit
-    found = invented(vit, 300, number, generator("kinds"))
-    assert found.shape == (300, 3, 32, 32)
+    found = invented(vit, 200, number, generator("kinds"))
+    assert found.shape == (200, 3, 32, 32)
     assert found.min() >= 0
     assert found.max() <= 1
     assert torch.allclose(found.mean((0, 2, 3)), vit.mean.flatten(), atol=0.05)
     assert torch.allclose(found.std((0, 2, 3)), vit.std.flatten(), rtol=0.35)
-    assert torch.equal(found, invented(vit, 300, number, generator("kinds")))
+    assert torch.equal(found, invented(vit, 200, number, generator("kinds")))
 
 
-def test_pictures_of_its_own_kind_come_back_and_wide_ones_fill_their_side(pictures):
-    """As far as 32 numbers go; the floor is the mean color."""
-    gain = []
-    for number, side in ((0, 32), (1, 32), (0, 48)):
-        victim = load(
-            "vit_vanilla",
-            SMALL | {"img_size": side},
-            (make(Defense, "head_only", {}),),
-            "init",
-            CPU,
-        )
-        images = invented(victim.model.vit, 1, number, generator("own", number))
-        seen, _ = share(victim, images, torch.tensor([3]), ThreatModel(), (0,))
-        found = make(Attack, "decoder", {"steps": 16}).reconstruct(seen, generator("a"), quiet)
-        assert found.images.shape == images.shape
-        flat = victim.model.vit.mean.expand_as(images)
-        gain.append(psnr(found.images, images) - psnr(flat, images))
-    assert min(gain) > 1
+@pytest.mark.parametrize("number", range(len(KINDS)))
+def test_pictures_of_each_kind_come_back_in_part(number, pictures):
+    """Nearer than their own mean picture, which knows no features, by more than chance."""
+    seen, _ = observed(pictures, ("head_only", {}))
+    images = invented(seen.model.vit, 500, number, generator("own", number))
+    drawn, moments = before_head(seen, images), Moments()
+    moments.add(drawn[:400], images[:400].flatten(1))
+    read = Features(drawn[400:], torch.zeros_like(drawn[400:]))
+    found = decoded(moments, read, 0.03).view(100, 3, 32, 32)
+    flat = moments.means()[1].view(1, 3, 32, 32).expand_as(found)
+    errors = [(one - images[400:]).square().mean((1, 2, 3)) for one in (flat, found)]
+    less = errors[0] - errors[1]
+    assert less.mean() > 4 * less.std() / len(less) ** 0.5
+
+
+def test_wide_pictures_are_decoded_coarsely_and_fill_their_side(pictures):
+    victim = load("vit_vanilla", SMALL | {"img_size": 48}, (), "init", CPU)
+    images = invented(victim.model.vit, 1, 0, generator("wide"))
+    seen, _ = share(victim, images, torch.tensor([3]), ThreatModel(), (0,))
+    found = make(Attack, "decoder", {"steps": 4}).reconstruct(seen, generator("a"), quiet)
+    assert found.images.shape == images.shape
+    assert psnr(found.images, images) > psnr(victim.model.vit.mean.expand_as(images), images)
 
 
 @pytest.mark.slow
