@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from privbench.reports.board import Section
     from privbench.reports.board_columns import Column
 
-LONG = 16
-"""Letters from which on a label takes several lines."""
+LONG, SHORT = 16, 11
+"""Letters from which on a label takes several lines, and where columns are many."""
 PAGE = 100
 """Letters of a line of the first eight columns."""
 
@@ -89,8 +89,8 @@ def _parts(
 
     found = {one.name: one for one in columns}
     first = [found[one.name] for one in heads if one.name in found]
-    rest = [one for one in columns if one not in first]
     named = [RANK, VICTIM, ATTACK]
+    rest = [one for one in columns if one not in (*first, *named)]
     size = MOST - len(named)
     tables = [_table(section, first, whole=len(first) == len(columns))]
     for start in range(0, len(rest), size):
@@ -99,9 +99,20 @@ def _parts(
 
 
 def _table(section: "Section", columns: "Sequence[Column]", *, whole: bool = False) -> "Table":
-    """Return a table; where the columns are few enough, numbers stay on one line."""
+    """Return a table; where the columns are few enough, numbers stay on one line.
+
+    Several intervals stand below their means instead, and labels and columns closer together.
+    """
     from rich import box
     from rich.table import Table
+
+    below = sum(column.interval for column in columns) > 1
+    longest = SHORT if below else LONG
+
+    def text(column: "Column", cell: str) -> str:
+        if column.text:
+            return _broken(cell, longest)
+        return cell.replace(" (", "\n(") if below and column.interval else cell
 
     drawn = Table(
         title=section.title,
@@ -109,22 +120,26 @@ def _table(section: "Section", columns: "Sequence[Column]", *, whole: bool = Fal
         title_justify="left",
         pad_edge=False,
         collapse_padding=True,
+        padding=(0, 0) if below else (0, 1),
     )
     for column in columns:
-        lines = [line for row in section.rows for line in _broken(column.cell(row)).split("\n")]
+        # flags break between their words, a label only where its parts meet
+        parts = re.compile(r"\s" if below and column.name == "flags" else r"\n")
+        pieces = [
+            one for row in section.rows for one in parts.split(text(column, column.cell(row)))
+        ]
         drawn.add_column(
-            column.heading.replace("-w", "-\nw"),
-            min_width=min(LONG, max(map(len, lines))) if column.text and whole else None,
+            text(column, column.heading.replace("-w", "-\nw")),
+            min_width=min(LONG, max(map(len, pieces))) if column.text and whole else None,
             justify="left" if column.text else "right",
             overflow="fold",
             no_wrap=not column.text and (whole or not column.interval),
         )
     for row in section.rows:
-        cells = ((column.cell(row), column.text) for column in columns)
-        drawn.add_row(*(_broken(cell) if text else cell for cell, text in cells))
+        drawn.add_row(*(text(column, column.cell(row)) for column in columns))
     return drawn
 
 
-def _broken(label: str) -> str:
+def _broken(label: str, longest: int) -> str:
     """Break a long label where its parts meet: model, defense, settings."""
-    return re.sub(r" (?=\+ )|(?=\()", "\n", label) if len(label) > LONG else label
+    return re.sub(r" (?=\+ )|(?=\()", "\n", label) if len(label) > longest else label

@@ -46,10 +46,12 @@ def report(
         from privbench.reports.leak_figures import leak_figures
         from privbench.reports.page.finding import finding
         from privbench.reports.page.write import Sources, page
+        from privbench.reports.price_figure import price_figures
 
         utility, tables = list(UtilityStore(out).records()), joined(out)
         sections = board(records, utility, tables)
-        figures = leak_figures(records, board(records, utility, tables, by=["model", "defense"]))
+        pooled = board(records, utility, tables, by=["model", "defense"])
+        figures = leak_figures(records, pooled) | price_figures(pooled)
         sources = Sources(
             records, len(utility), sections, figures, cards(records), matching(records)
         )

@@ -96,9 +96,14 @@ ORACLE = Column(
 ACCURACY = Column("top1", "top-1, %", "clean accuracy of these weights")
 FLAGS = Column("flags", "flags", "what forbids to take the row for evidence", write=_text("flags"))
 
+FLOOR = Column("psnr_floor", "floor", "PSNR of a flat picture in the mean color, dB")
+CONTROL = Column("psnr_control", "control", "PSNR of the undefended victim, same attack, dB")
+
 FIRST = (RANK, VICTIM, ATTACK, COUNT, LEAK, ORACLE, ACCURACY, FLAGS)
 
 LEAKAGE = (
+    RANK,
+    ORACLE,
     Column("psnr_p95", "worst 5 %", "PSNR that the leakiest 5 % of pictures exceed, dB"),
     Column(
         "psnr_matched",
@@ -106,8 +111,8 @@ LEAKAGE = (
         "PSNR after the best matching of patches, dB: content without order",
         interval=True,
     ),
-    Column("psnr_floor", "floor", "PSNR of a flat picture in the mean color, dB"),
-    Column("psnr_control", "control", "PSNR of the undefended victim, same attack, dB"),
+    FLOOR,
+    CONTROL,
     Column("lost", "control minus row", "paired difference of PSNR, dB", interval=True),
     Column("lost_p", "p (Holm)", "of that difference, by sign flips", digits=4),
     Column("exact", "exact, %", "pictures whose every pixel came back, by the truth"),
@@ -148,20 +153,27 @@ DERIVED = (
 """Figures that other commands derive, and a reader asks for beside the leak."""
 MOST = 8
 """Columns that are shown unless a reader asks for all."""
-MEASURED = ("psnr_oracle", "top1")
-"""Of the first columns those that make room for derived ones where no row has them."""
+LADDER = (RANK, VICTIM, ATTACK, COUNT, FLOOR, LEAK, ORACLE, *DERIVED, CONTROL, ACCURACY, FLAGS)
+"""Beside a ceiling or a price: from what needs no update to what no attack exceeds."""
+ROOM = (CONTROL, ACCURACY, ORACLE, RANK)
+"""Of these, those that leave a first look until the others have room, in this order."""
 
 
 def first(sections: Sequence[Section]) -> list[Column]:
-    """Return the columns of a first look; an empty one makes room for a ceiling and a price."""
+    """Return the columns of a first look; where there is a ceiling or a price, beside the floor."""
+    kept = _ladder(sections)
+    for one in ROOM[: len(kept) - MOST]:
+        kept.remove(one)
+    return kept
+
+
+def _ladder(sections: Sequence[Section]) -> list[Column]:
+    """Return the first columns, and what belongs between them where somebody derived figures."""
     rows = [row for section in sections for row in section.rows]
     derived = [one for one in DERIVED if any(one.cell(row) for row in rows)]
-    kept = [
-        one
-        for one in FIRST
-        if not derived or one.name not in MEASURED or any(one.cell(row) for row in rows)
-    ]
-    return [*kept[:-1], *derived[: MOST - len(kept)], kept[-1]]
+    if not derived:
+        return list(FIRST)
+    return [one for one in LADDER if one not in DERIVED or one in derived]
 
 
 def groups(sections: Iterable[Section]) -> dict[str, list[Column]]:
@@ -205,7 +217,7 @@ def shown(sections: Sequence[Section], everything: bool) -> list[Column]:
     """Return the columns of a first look, or all that any row has a cell in, each once."""
     if not everything:
         return first(sections)
-    found = {column.name: column for column in FIRST}
+    found = {column.name: column for column in _ladder(sections)}
     for some in groups(sections).values():
         found |= {column.name: column for column in some}  # accuracy then has its interval, too
     return list(found.values())

@@ -44,15 +44,16 @@ def joined(out: Path) -> list[pd.DataFrame]:
 
 
 def figures(tables: Sequence[pd.DataFrame], row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures of a row, by column; empty where no table knows it.
+    """Return the figures of a row, by column; empty where no table knows it, or has several.
 
+    A name that the row has not, as the seed of one that is a mean over seeds, is not compared.
     A ceiling is of one picture in one plain step, and stands beside such rows only, unless its
     table says of which threat model it is.
     """
     plain = PLAIN.fullmatch(str(row.get("threat", ""))) is not None
     found: dict[str, Any] = {}
     for table in tables:
-        keys = [key for key in KEYS if key in table.columns]
+        keys = [key for key in KEYS if key in table.columns and key in row]
         lines = [
             line
             for line in table.to_dict("records")

@@ -184,7 +184,8 @@ def _raised(sections: Sequence[Section], name: str) -> bool:
 
 
 def _caption(figure: "Figure") -> str:
-    return " ".join(figure.axes[0].get_title(loc="left").split())
+    title = figure.get_suptitle() or figure.axes[0].get_title(loc="left")
+    return " ".join(title.split())
 
 
 def _protocol(sources: Sources) -> dict[str, Any]:
