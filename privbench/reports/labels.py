@@ -72,7 +72,7 @@ def _hits(boxes: Numbers, others: Numbers) -> Numbers:
     """Return how many of the others each box meets."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    return (low <= high).all(2).sum(1)
+    return (low <= high).all(2).sum(1).astype(float)
 
 
 def _outside(boxes: Numbers, within: Box) -> Numbers:
@@ -87,4 +87,4 @@ def _crossed(point: Numbers, centers: Numbers, others: Numbers) -> Numbers:
     share = np.linspace(0, 1, STEPS)[:, None, None]
     along = point + share * (centers - point)  # steps, centers, 2
     inside = (along[:, :, None] >= others[:, :2]) & (along[:, :, None] <= others[:, 2:])
-    return inside.all(3).any(0).sum(1)
+    return inside.all(3).any(0).sum(1).astype(float)

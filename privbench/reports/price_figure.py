@@ -274,7 +274,7 @@ def _label(axes: "Axes", points: Sequence[Point]) -> None:
     lines = np.stack([place(*bar).ravel() for point in points for bar in _bars(point)])
     best = [(point.price[0], point.leak[0]) for point in front(points)]
     way = _steps(place(*best)) if best else at[:0]
-    level = place((0, points[0].floor))[0, 1]
+    level = place((0.0, points[0].floor))[0, 1]
     hidden = np.concatenate([lines, np.tile(way, 2), [[left, level, right, level]]])
     centers = spread(at, sizes, (left, bottom, right, top), hidden)
     for text, offset in zip(texts, centers - at, strict=True):

@@ -245,7 +245,7 @@ def joined_to(tmp_path, name, **columns):
     return joined(tmp_path)
 
 
-def test_ceiling_and_price_stand_beside_the_row_where_the_first_columns_have_room(tmp_path):
+def test_ceiling_and_price_stand_first_beside_floor_and_leak(tmp_path):
     joined_to(tmp_path, "ceiling", model=["vit_mjp"], seed=[0], ceiling=[42.25], ceiling_lo=[40.0])
     ends = {"price_points_lo": [0.5], "price_points_hi": [2.5]}
     tables = joined_to(
@@ -253,15 +253,19 @@ def test_ceiling_and_price_stand_beside_the_row_where_the_first_columns_have_roo
     )
     sections = board(suite(), (), tables)
     names = [column.name for column in first(sections)]
-    assert names == ["rank", "victim", "attack", "n", "psnr", "ceiling", "price_points", "flags"]
+    ladder = ["psnr_floor", "psnr", "ceiling", "price_points"]
+    assert names == ["victim", "attack", "n", *ladder, "flags"]
     cells = {c.name: c.cell(rows(suite(), (), tables)["vit_mjp", "none", "pe_ls"]) for c in DERIVED}
     assert cells == {"ceiling": "42.2", "price_points": "1.5 (0.5 to 2.5)"}
     measured = board(suite(), [accuracy([1, 0])], tables)
-    assert "top1" in [column.name for column in first(measured)]
-    assert len(first(measured)) == 8
+    assert [column.name for column in first(measured)] == names
     everything = [column.name for column in shown(measured, True)]
-    assert {"ceiling", "price_points"} <= set(everything)
+    ladder = ["psnr_floor", "psnr", "psnr_oracle", "ceiling", "price_points", "psnr_control"]
+    assert everything[:11] == ["rank", "victim", "attack", "n", *ladder, "top1"]
     assert len(everything) == len(set(everything))
+    (tmp_path / "joined" / "ceiling.csv").unlink()
+    alone = [column.name for column in first(board(suite(), (), joined(tmp_path)))]
+    assert alone == ["rank", "victim", "attack", "n", "psnr_floor", "psnr", "price_points", "flags"]
     assert first(board(suite())) == list(FIRST)
 
 
