@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 TITLE = "privbench: what shared updates give away"
 TOP = 100.0
 """Decibels at the right end of a row's bar."""
+WIDE = 8.0
+"""Inches of a figure from which on it has a line of its own."""
 COMMANDS = (
     "privbench run --attack NAME --model VICTIM --images 24 --out results\n"
     "privbench report --out results"
@@ -106,7 +108,11 @@ def page(sources: Sources, store: Store, *, pictures: bool = False) -> str:
         groups=names,
         flags=[(n, FLAGS[n]) for n in FLAGS if _raised(sources.sections, n)],
         figures=[
-            {"caption": _caption(figure), "svg": svg(figure, name)}
+            {
+                "caption": _caption(figure),
+                "svg": svg(figure, name),
+                "wide": figure.get_figwidth() > WIDE,
+            }
             for name, figure in sources.figures.items()
         ],
         exhibits=exhibits,
