@@ -1,6 +1,7 @@
 """The way down a posterior: quasi-Newton steps in coordinates that suit it."""
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -17,8 +18,17 @@ LESS = 1e-6
 Step = Callable[[float], None]
 
 
+@runtime_checkable
+class Cost(Protocol):
+    """What is to be minimized."""
+
+    def value(self, unknowns: Float[Tensor, " k"]) -> tuple[float, Float[Tensor, " k"], float]:
+        """Return the cost, its gradient, float64, and the data's share of it per entry."""
+        ...
+
+
 def descend(
-    posterior: Posterior, start: Unknowns, coordinates: Square, steps: int, step: Step
+    posterior: Cost, start: Unknowns, coordinates: Square, steps: int, step: Step
 ) -> tuple[Unknowns, float, int]:
     """Minimize by L-BFGS in v, where the unknowns are start + coordinates @ v.
 

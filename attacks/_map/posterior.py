@@ -38,6 +38,7 @@ class Posterior:
         self.shape, self.pixels = seen.shape, seen.shape[0] * 3 * vit.side**2
         self.data = from_pictures(seen)
         self.known = _precision(seen, self.data)
+        self.by_tensor = seen.model.defense.by_tensor
         self.entries = sum(int((one > 0).sum()) for one in self.known.values())
         if not self.entries:
             raise BadUpdate("The shared tensors are zero: nothing is known of the picture.")
@@ -96,7 +97,7 @@ class Posterior:
             misfit = torch.stack(parts).sum()
             pull = torch.autograd.grad(misfit / 2, at)[0].double()
         white = self.whitened(unknowns)
-        pull[: self.pixels] += self._back(white).flatten()
+        pull[: self.pixels] += self.unwhitened(white).flatten()
         cost = float(misfit.detach()) / 2 + float(white.square().sum()) / 2
         return cost, pull, float(misfit.detach()) / self.entries
 
@@ -106,7 +107,7 @@ class Posterior:
         columns = away.view(self.shape[0], -1).T
         return torch.linalg.solve_triangular(self.half, columns, upper=False)
 
-    def _back(self, white: Float[Tensor, "q b"]) -> Float[Tensor, "b q"]:
+    def unwhitened(self, white: Float[Tensor, "q b"]) -> Float[Tensor, "b q"]:
         return torch.linalg.solve_triangular(self.half.T, white, upper=True).T
 
     def spread(self, unknowns: Unknowns) -> Square:

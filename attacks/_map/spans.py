@@ -1,0 +1,255 @@
+"""A posterior over pixels alone: what a network sends back is integrated out, layer by layer.
+
+The gradient of a linear layer is W = sum_i d_i a_i^T over its tokens, with a_i what enters and d_i
+the loss's slope in what leaves. To compute d_i takes the whole network and back, and from afar it
+comes out all wrong; a_i takes the layers before. So each d_i counts as Gaussian: a row of W then
+has the covariance S = E + sum_i t_i^2 a_i a_i^T, and its likelihood asks only whether the inputs
+span what was shared. That of the first layers is nearly convex, where the whole posterior is not.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Generator, Tensor, nn
+from torch.func import jvp, vmap
+
+from privbench.attacks._map.posterior import Posterior, Square
+from privbench.patches import cut, join
+from privbench.roles import Role
+from privbench.threat import Draw, Images
+from privbench.vit import ViT
+
+ROUNDS = 10
+"""Of expectation-maximization, which doubles or halves a size in one or two."""
+AT_ONCE = 8
+"""Directions of a patch that one forward pass takes."""
+
+Rows = Float[Tensor, "o f"]
+
+
+@dataclass
+class Layer:
+    """A linear layer's gradient, or some rows of it, in units of its entries' errors."""
+
+    source: str
+    """Module whose inputs it sums over."""
+    rows: Rows
+    """With the bias's gradient as the last column, where that was shared."""
+    weight: float
+    """One over the standard deviation of a weight's error."""
+    bias: float | None
+    sizes: Float[Tensor, " t"] | None = None
+    """Standard deviation of each token's slopes; None until they are fitted."""
+    told: Float[Tensor, "t o"] | None = None
+    """Slopes as far as they were shared themselves, in the update's units."""
+    fixed: Bool[Tensor, " t"] | None = None
+    """Of which tokens they were: the size there is that of their error."""
+
+    def inputs(self, found: Mapping[str, Tensor]) -> Float[Tensor, "t f"]:
+        """Inputs in one over the errors' units, so that slopes keep the update's."""
+        inputs = found[self.source].flatten(0, 1).double()
+        scaled = inputs * self.weight
+        if self.bias is None:
+            return scaled
+        return torch.cat([scaled, torch.full_like(scaled[:, :1], self.bias)], dim=1)
+
+    def left(self, inputs: Float[Tensor, "t f"]) -> Rows:
+        """Return rows without what told slopes explain."""
+        return self.rows if self.told is None else self.rows - self.told.T @ inputs
+
+    def cost(self, inputs: Float[Tensor, "t f"]) -> Float[Tensor, ""]:
+        """Minus the logarithm of the rows' likelihood, but for a constant."""
+        assert self.sizes is not None
+        scaled, left = self.sizes[:, None] * inputs, self.left(inputs)
+        inner = scaled @ scaled.T + torch.eye(len(scaled)).to(scaled)
+        root = torch.linalg.cholesky(inner)
+        inside = torch.linalg.solve_triangular(root, scaled @ left.T, upper=False)
+        volume = root.diagonal().log().sum()
+        return (left.square().sum() - inside.square().sum()) / 2 + len(left) * volume
+
+    def fit(self, inputs: Float[Tensor, "t f"]) -> None:
+        """Fit the slopes' sizes to the rows by expectation-maximization."""
+        left = self.left(inputs)
+        free = torch.ones_like(inputs[:, 0], dtype=torch.bool)
+        if self.fixed is not None:
+            free = ~self.fixed
+        if not free.any():
+            return
+        known = self.sizes
+        if known is None or not known[free].all():
+            noise = left.numel()
+            power = max(float(left.square().sum()) - noise, 0.01 * noise)
+            first = (power / float(inputs[free].square().sum()) / len(left)) ** 0.5
+            known = torch.where(free, first, 0.0 if known is None else known)
+        for _ in range(ROUNDS):
+            scaled = known[:, None] * inputs
+            inner = torch.linalg.inv(scaled @ scaled.T + torch.eye(len(scaled)).to(scaled))
+            means = inner @ (scaled @ left.T)
+            known = torch.where(
+                free, known * (means.square().mean(1) + inner.diagonal()).sqrt(), known
+            )
+        self.sizes = known
+
+    def information(
+        self, inputs: Float[Tensor, "t f"], moves: Float[Tensor, "n q g"], at: Int[Tensor, " n"]
+    ) -> tuple[Float[Tensor, "n q q"], Float[Tensor, "n q q"]]:
+        """Return what the rows say of tokens at some places, each with all others as they are.
+
+        Along moves of their inputs: Fisher's information of a covariance, and the weight of what
+        an error of one size in all rows would be.
+        """
+        assert self.sizes is not None
+        moves = moves * self.weight
+        scaled = self.sizes[:, None] * inputs
+        inner = scaled @ scaled.T + torch.eye(len(scaled)).to(scaled)
+        root = torch.linalg.cholesky(inner)
+        sure = (1 - torch.cholesky_inverse(root).diagonal()).clamp(min=0)
+        along = (moves @ scaled[:, : moves.shape[2]].T).mT  # n t q
+        along = torch.linalg.solve_triangular(root, along, upper=False)
+        seen = moves @ moves.mT - along.mT @ along
+        share = len(self.rows) * self.sizes.square() * sure
+        return share[at, None, None] * seen, seen
+
+
+class Spans:
+    """Minus the logarithm of that posterior; one forward pass and one back."""
+
+    def __init__(self, posterior: Posterior) -> None:
+        self.posterior, self.vit = posterior, posterior.step.vit
+        self.layers = [*self._stem(), *self._linear()]
+        self.used = self.layers
+
+    def use(self, blocks: int) -> None:
+        """Count the layers of so many blocks; once these are all, the head as well."""
+        early = tuple(f"backbone.blocks.{i}." for i in range(blocks))
+        every = blocks >= self.vit.depth
+        stem = "backbone.patch_embed"
+        self.used = [one for one in self.layers if every or one.source.startswith((stem, *early))]
+
+    def fit(self, images: Images) -> None:
+        """Fit the sizes of what the network sends back, at a picture."""
+        with torch.no_grad():
+            found = self._inputs(images)
+            for layer in self.used:
+                layer.fit(layer.inputs(found))
+
+    def value(self, unknowns: Float[Tensor, " k"]) -> tuple[float, Float[Tensor, " k"], float]:
+        """Return the cost, its gradient, float64, and the data's share of it per entry."""
+        at = unknowns.float().requires_grad_()
+        with torch.enable_grad():
+            found = self._inputs(at.view(self.posterior.shape))
+            data = torch.stack([one.cost(one.inputs(found)) for one in self.used]).sum()
+            pull = torch.autograd.grad(data, at)[0].double()
+        white = self.posterior.whitened(unknowns)
+        pull += self.posterior.unwhitened(white).flatten()
+        told, entries = float(data.detach()), sum(one.rows.numel() for one in self.used)
+        return told + float(white.square().sum()) / 2, pull, 2 * told / entries
+
+    def coordinates(self, images: Images, rng: Generator) -> Square:
+        """Return coordinates in which the posterior is round, if each patch moved only its token.
+
+        Random signs keep apart what attention brings from other patches.
+        """
+        vit, shape = self.vit, self.posterior.shape
+        places = cut(torch.arange(self.posterior.pixels).view(shape), vit.patch).flatten(0, 1)
+        spread = vit.std.flatten().double().repeat_interleave(vit.patch**2)
+        units = spread[:, None] * spread
+        whole = torch.block_diag(*[torch.cholesky_inverse(self.posterior.half)] * shape[0])
+        with torch.no_grad():
+            found = self._inputs(images)
+            moves = self._moves(images, rng)
+        for layer in self.used:
+            inputs, tokens = layer.inputs(found), found[layer.source].shape[1]
+            if tokens < vit.grid**2:
+                continue
+            at = torch.arange(len(inputs)).view(shape[0], -1)[:, -(vit.grid**2) :].flatten()
+            each, same = layer.information(inputs, moves[layer.source].double(), at)
+            whole[places[:, :, None], places[:, None, :]] += each / units
+            if layer.told is not None:  # here all tokens' moves are the same
+                flat = places.flatten()
+                both = torch.kron(layer.told @ layer.told.T, same[0] / units)
+                whole[flat[:, None], flat] += both
+        root = torch.linalg.cholesky(whole)
+        return torch.linalg.solve_triangular(root.T, torch.eye(len(root)).to(root), upper=True)
+
+    def _moves(self, images: Images, rng: Generator) -> dict[str, Float[Tensor, "n q g"]]:
+        """Return how the inputs of each patch's token move with the numbers of the patch."""
+        vit, b = self.vit, len(images)
+        n, p = vit.grid**2, 3 * vit.patch**2
+        signs = torch.randint(0, 2, (b, n, 1), generator=rng).to(images) * 2 - 1
+
+        def along(unit: Float[Tensor, " p"]) -> dict[str, Tensor]:
+            tangent = join(signs * unit, vit.patch) * vit.std
+            return jvp(self._inputs, (images,), (tangent,))[1]
+
+        found = vmap(along, chunk_size=AT_ONCE)(torch.eye(p).to(images))  # q b t f
+        return {
+            name: (one[:, :, -n:] * signs).flatten(1, 2).transpose(0, 1)
+            for name, one in found.items()
+            if one.shape[2] >= n
+        }
+
+    def _inputs(self, images: Images) -> dict[str, Float[Tensor, "b t f"]]:
+        """Return what enters each layer, by the module's name."""
+        found, hooks = {}, []
+
+        def keep(name: str, module: nn.Module, given: tuple[Tensor, ...]) -> None:
+            patches = isinstance(module, nn.Conv2d)
+            entered = cut(given[0], self.vit.patch) if patches else given[0]
+            found[name] = entered if entered.dim() == 3 else entered[:, None]
+
+        for name in {layer.source for layer in self.used}:
+            module = self.vit.get_submodule(name)
+            hooks.append(module.register_forward_pre_hook(partial(keep, name)))
+        try:
+            self.posterior.logits(self.posterior.weights, images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found
+
+    def _stem(self) -> Iterator[Layer]:
+        """Yield the patch projection, whose slopes are the position table's gradient."""
+        posterior, vit = self.posterior, self.vit
+        if not vit.supports(Role.STEM):
+            return
+        source = vit.stem.weight_name.removesuffix(".weight")
+        for layer in self._of(source, len(posterior.data.get(vit.stem.weight_name, ()))):
+            table = posterior.data.get(ViT.POSITIONS)
+            if table is None or posterior.shape[0] > 1 or layer.bias is None:
+                yield layer
+                continue
+            wrong = 1 / posterior.known[ViT.POSITIONS][0, vit.prefix :].double()
+            fixed = torch.ones_like(wrong[:, 0], dtype=torch.bool)
+            if isinstance(posterior.draw, Draw):
+                fixed = ~posterior.draw.mask[0]
+            layer.fixed = fixed & wrong.isfinite().all(1)
+            layer.sizes = torch.where(layer.fixed, wrong.mean(1).sqrt(), 0.0)
+            layer.told = table[0, vit.prefix :].double() * layer.fixed[:, None]
+            yield layer
+
+    def _linear(self) -> Iterator[Layer]:
+        for name, module in self.vit.named_modules():
+            if isinstance(module, nn.Linear) and name.startswith(ViT.BACKBONE):
+                yield from self._of(name, self.vit.width)
+
+    def _of(self, source: str, rows: int) -> Iterator[Layer]:
+        """Yield so many rows of a layer at a time: queries and keys send back less than values."""
+        posterior = self.posterior
+        names = f"{source}.weight", f"{source}.bias"
+        if names[0] not in posterior.data or not (posterior.known[names[0]] > 0).all():
+            return
+        weight, gradient = self._precision(names[0]), posterior.data[names[0]].flatten(1).double()
+        columns, bias = gradient * weight, None
+        if not posterior.by_tensor and names[1] in posterior.data:
+            bias = self._precision(names[1])
+            own = posterior.data[names[1]][:, None].double() * bias
+            columns = torch.cat([columns, own], dim=1)
+        for part in columns.split(rows):
+            yield Layer(source, part, weight, bias)
+
+    def _precision(self, name: str) -> float:
+        return float((1 / self.posterior.known[name].double()).mean()) ** -0.5
