@@ -40,6 +40,11 @@ class Posterior:
         self.known = _precision(seen, self.data)
         self.by_tensor = seen.model.defense.by_tensor
         self.entries = sum(int((one > 0).sum()) for one in self.known.values())
+        power = sum(
+            float((w * self.data[n].square()).double().sum()) for n, w in self.known.items()
+        )
+        self.whole = power / max(self.entries, 1)
+        """What the data's share of the cost per entry is where nothing is explained."""
         if not self.entries:
             raise BadUpdate("The shared tensors are zero: nothing is known of the picture.")
         self.step = ClientStep(vit, seen.model.defense).apart()

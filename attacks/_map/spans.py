@@ -12,20 +12,19 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Generator, Tensor, nn
-from torch.func import jvp, vmap
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
 from privbench.attacks._map.posterior import Posterior, Square
-from privbench.patches import cut, join
+from privbench.patches import cut
 from privbench.roles import Role
 from privbench.threat import Draw, Images
 from privbench.vit import ViT
 
 ROUNDS = 10
 """Of expectation-maximization, which doubles or halves a size in one or two."""
-AT_ONCE = 8
-"""Directions of a patch that one forward pass takes."""
+
+STEM = f"{ViT.BACKBONE}patch_embed."
 
 Rows = Float[Tensor, "o f"]
 
@@ -49,7 +48,7 @@ class Layer:
     """Of which tokens they were: the size there is that of their error."""
 
     def inputs(self, found: Mapping[str, Tensor]) -> Float[Tensor, "t f"]:
-        """Inputs in one over the errors' units, so that slopes keep the update's."""
+        """Return inputs in units in which errors are one, so that slopes keep the update's."""
         inputs = found[self.source].flatten(0, 1).double()
         scaled = inputs * self.weight
         if self.bias is None:
@@ -93,25 +92,22 @@ class Layer:
             )
         self.sizes = known
 
-    def information(
-        self, inputs: Float[Tensor, "t f"], moves: Float[Tensor, "n q g"], at: Int[Tensor, " n"]
-    ) -> tuple[Float[Tensor, "n q q"], Float[Tensor, "n q q"]]:
-        """Return what the rows say of tokens at some places, each with all others as they are.
+    def information(self, inputs: Float[Tensor, "t f"]) -> Float[Tensor, "t f t f"]:
+        """Return what the rows say of all inputs, while slopes are where the rows put them.
 
-        Along moves of their inputs: Fisher's information of a covariance, and the weight of what
-        an error of one size in all rows would be.
+        Of slopes that were told, the exact second derivative where they have no errors; of
+        others Fisher's information on each token with all others as they are.
         """
         assert self.sizes is not None
-        moves = moves * self.weight
         scaled = self.sizes[:, None] * inputs
-        inner = scaled @ scaled.T + torch.eye(len(scaled)).to(scaled)
-        root = torch.linalg.cholesky(inner)
-        sure = (1 - torch.cholesky_inverse(root).diagonal()).clamp(min=0)
-        along = (moves @ scaled[:, : moves.shape[2]].T).mT  # n t q
-        along = torch.linalg.solve_triangular(root, along, upper=False)
-        seen = moves @ moves.mT - along.mT @ along
-        share = len(self.rows) * self.sizes.square() * sure
-        return share[at, None, None] * seen, seen
+        one = torch.eye(len(scaled)).to(scaled)
+        inverse = torch.linalg.inv(scaled @ scaled.T + one)
+        sure = (1 - inverse.diagonal()).clamp(min=0)
+        rest = torch.eye(scaled.shape[1]).to(scaled) - scaled.T @ inverse @ scaled
+        pairs = torch.diag(len(self.rows) * self.sizes.square() * sure)
+        if self.told is not None:
+            pairs = pairs + self.told @ self.told.T
+        return torch.einsum("tu,fg->tfug", pairs, rest)
 
 
 class Spans:
@@ -122,12 +118,11 @@ class Spans:
         self.layers = [*self._stem(), *self._linear()]
         self.used = self.layers
 
-    def use(self, blocks: int) -> None:
-        """Count the layers of so many blocks; once these are all, the head as well."""
-        early = tuple(f"backbone.blocks.{i}." for i in range(blocks))
-        every = blocks >= self.vit.depth
-        stem = "backbone.patch_embed"
-        self.used = [one for one in self.layers if every or one.source.startswith((stem, *early))]
+    def use(self, blocks: int | None) -> None:
+        """Count the stem and the layers of so many blocks; None for all, and the head."""
+        first = [f"{ViT.BACKBONE}blocks.{i}." for i in range(blocks or 0)]
+        early = (STEM, *first)
+        self.used = [one for one in self.layers if blocks is None or one.source.startswith(early)]
 
     def fit(self, images: Images) -> None:
         """Fit the sizes of what the network sends back, at a picture."""
@@ -148,49 +143,25 @@ class Spans:
         told, entries = float(data.detach()), sum(one.rows.numel() for one in self.used)
         return told + float(white.square().sum()) / 2, pull, 2 * told / entries
 
-    def coordinates(self, images: Images, rng: Generator) -> Square:
-        """Return coordinates in which the posterior is round, if each patch moved only its token.
+    def coordinates(self, images: Images) -> Square:
+        """Return coordinates in which prior and patch projection leave a posterior that is round.
 
-        Random signs keep apart what attention brings from other patches.
+        Its equations are linear but for errors of slopes: one of Newton's steps, or a few.
         """
         vit, shape = self.vit, self.posterior.shape
-        places = cut(torch.arange(self.posterior.pixels).view(shape), vit.patch).flatten(0, 1)
-        spread = vit.std.flatten().double().repeat_interleave(vit.patch**2)
-        units = spread[:, None] * spread
         whole = torch.block_diag(*[torch.cholesky_inverse(self.posterior.half)] * shape[0])
+        numbers = torch.arange(len(whole)).to(whole).view(shape)
+        at = cut(numbers, vit.patch).long().flatten()
+        spread = vit.std.flatten().double().repeat_interleave(vit.patch**2)
         with torch.no_grad():
             found = self._inputs(images)
-            moves = self._moves(images, rng)
         for layer in self.used:
-            inputs, tokens = layer.inputs(found), found[layer.source].shape[1]
-            if tokens < vit.grid**2:
-                continue
-            at = torch.arange(len(inputs)).view(shape[0], -1)[:, -(vit.grid**2) :].flatten()
-            each, same = layer.information(inputs, moves[layer.source].double(), at)
-            whole[places[:, :, None], places[:, None, :]] += each / units
-            if layer.told is not None:  # here all tokens' moves are the same
-                flat = places.flatten()
-                both = torch.kron(layer.told @ layer.told.T, same[0] / units)
-                whole[flat[:, None], flat] += both
+            if layer.source.startswith(STEM):
+                told = layer.information(layer.inputs(found))[:, : len(spread), :, : len(spread)]
+                told = told * (layer.weight**2 / spread[:, None, None] / spread)
+                whole[at[:, None], at] += told.flatten(2).flatten(0, 1)
         root = torch.linalg.cholesky(whole)
         return torch.linalg.solve_triangular(root.T, torch.eye(len(root)).to(root), upper=True)
-
-    def _moves(self, images: Images, rng: Generator) -> dict[str, Float[Tensor, "n q g"]]:
-        """Return how the inputs of each patch's token move with the numbers of the patch."""
-        vit, b = self.vit, len(images)
-        n, p = vit.grid**2, 3 * vit.patch**2
-        signs = torch.randint(0, 2, (b, n, 1), generator=rng).to(images) * 2 - 1
-
-        def along(unit: Float[Tensor, " p"]) -> dict[str, Tensor]:
-            tangent = join(signs * unit, vit.patch) * vit.std
-            return jvp(self._inputs, (images,), (tangent,))[1]
-
-        found = vmap(along, chunk_size=AT_ONCE)(torch.eye(p).to(images))  # q b t f
-        return {
-            name: (one[:, :, -n:] * signs).flatten(1, 2).transpose(0, 1)
-            for name, one in found.items()
-            if one.shape[2] >= n
-        }
 
     def _inputs(self, images: Images) -> dict[str, Float[Tensor, "b t f"]]:
         """Return what enters each layer, by the module's name."""
