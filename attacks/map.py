@@ -15,6 +15,7 @@ from torch import Generator
 
 from privbench.attack import Attack, Tick, check
 from privbench.attacks._map.descent import Step, descend, newton_coordinates
+from privbench.attacks._map.order import arranged
 from privbench.attacks._map.posterior import Posterior
 from privbench.attacks._map.spans import Spans
 from privbench.attacks._update.reading import labels, mask
@@ -87,6 +88,7 @@ class MaximumAPosteriori(Attack):
             calls += used + 1
             if below < cost:
                 at = other
+            at = arranged(seen, posterior, at, rng)
         done = stages
         at, misfit, used = descend(posterior, at, posterior.spread(at), self.steps, step)
         calls += used + 1
@@ -97,7 +99,7 @@ class MaximumAPosteriori(Attack):
             )
             at, misfit, used = descend(posterior, at, matrix, self.newton, step)
             calls += used + 2 * posterior.pixels
-        warnings = []
+        at, warnings = arranged(seen, posterior, at, rng), []
         if misfit > ARRIVED:
             warnings.append(
                 "The most probable picture was not reached: the update's entries are off by more "

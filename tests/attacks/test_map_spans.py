@@ -8,9 +8,11 @@ from torch.distributions import MultivariateNormal
 
 from privbench.attack import Attack
 from privbench.attacks._map.descent import descend
+from privbench.attacks._map.order import arranged
 from privbench.attacks._map.posterior import Posterior
 from privbench.attacks._map.spans import Layer, Spans
 from privbench.component import make
+from privbench.patches import cut, join
 from privbench.seeds import generator
 from tests.attacks.test_map import observed
 from tests.conftest import psnr, quiet
@@ -101,13 +103,35 @@ def test_layers_with_entries_that_the_defense_made_do_not_count():
 
 
 def test_it_comes_nearer_from_afar():
-    """Where the whole posterior leads nowhere: 10 % of noise."""
-    seen, secret = observed(("noise", {"sigma": 0.1}), embed_dim=64)
+    """Where the way down the whole posterior ends elsewhere."""
+    seen, secret = observed(("noise", {"sigma": 0.03}), embed_dim=128)
     first = make(Attack, "pe_ls", {}).reconstruct(seen, generator("a"), quiet).images
     posterior = Posterior(seen, None)
     spans, at = Spans(posterior), first.flatten()
-    for blocks in (0, 1, None):
+    for blocks in (0, 1):
         spans.use(blocks)
         spans.fit(at.view(seen.shape))
-        at, _, _ = descend(spans, at, posterior.half, 60, quiet)
-    assert psnr(at.view(seen.shape), secret.images) > psnr(first, secret.images) + 6
+        at, _, _ = descend(spans, at, posterior.half, 50, quiet)
+    assert psnr(at.view(seen.shape), secret.images) > psnr(first, secret.images) + 4
+
+
+def test_patches_without_places_are_put_where_the_prior_wants_them():
+    """Their order is in no gradient: the right one costs the same in data, less in the prior."""
+    seen, secret = observed(("noise", {"sigma": 0.01}), model="vit_nope", patch_size=2)
+    posterior = Posterior(seen, None)
+    order = torch.arange(16).roll(5)
+    mixed = cut(secret.images, seen.model.vit.patch)[:, order]
+    slopes = torch.rand(1, seen.model.vit.classes, generator=generator("s"))
+    before = posterior.join(join(mixed, seen.model.vit.patch), slopes)
+    after = arranged(seen, posterior, before, generator("order"))
+    assert torch.equal(posterior.split(after)[0], secret.images)
+    for wrong, right in ((before, after), (after, after)):
+        again = arranged(seen, posterior, wrong, generator("again"))
+        assert torch.equal(again, right)
+
+
+def test_patches_with_places_stay():
+    seen, secret = observed(("noise", {"sigma": 0.01}))
+    posterior = Posterior(seen, None)
+    at = posterior.join(secret.images.flip(3), torch.ones(1, seen.model.vit.classes))
+    assert arranged(seen, posterior, at, generator("order")) is at
