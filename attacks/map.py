@@ -32,8 +32,10 @@ ARRIVED = 1.02
 FAR = 0.1
 """Share of the update that a first picture may leave unexplained: at 23 dB it was 0.3, with all to
 come, at 32 dB 0.04; at 17 dB 0.9, from where nothing came (trained `vit_vanilla`)."""
-BLOCKS = (1, 1, 2, None)
-"""Blocks whose layers count, one stage after the other; None for all, and the head."""
+STAGES = ((0.0, 0), (0.1, 1), (0.03, 1), (0.0, 1), (0.0, 2), (0.0, None))
+"""Least error, as a share of a tensor's root mean square, and blocks whose layers count, none but
+the patch projection at first, and all with the head at last: 40.2 dB at noise of 1 %, where
+starts without stronger noise came to 39.0."""
 
 
 class MaximumAPosteriori(Attack):
@@ -69,7 +71,7 @@ class MaximumAPosteriori(Attack):
         known = labels(seen)
         posterior = Posterior(seen, draw)
         at = posterior.join(images, _slopes(posterior, images, known))
-        stages = self.spans * (len(BLOCKS) + 1)
+        stages = self.spans * len(STAGES)
         total = stages + self.steps + self.newton + posterior.pixels * bool(self.newton)
         done = 0
 
@@ -114,9 +116,10 @@ class MaximumAPosteriori(Attack):
 
     def _approach(self, posterior: Posterior, images: Images, step: Step) -> tuple[Images, int]:
         """Return a picture whose layers' inputs span what was shared, and the evaluations."""
-        spans, at, calls = Spans(posterior), images.flatten(), 0
+        at, calls = images.flatten(), 0
         half = torch.block_diag(*[posterior.half] * len(images))
-        for blocks in (0, *BLOCKS):
+        for least, blocks in STAGES:
+            spans = Spans(posterior, least)
             spans.use(blocks)
             if not spans.used:
                 continue

@@ -28,5 +28,5 @@ def arranged(seen: Observation, posterior: Posterior, at: Unknowns, rng: Generat
     images, slopes = posterior.split(at)
     placed = reassemble(seen, images, rng, ARRANGEMENTS, lambda *_: None, draw).images
     other = torch.cat([placed.flatten(), slopes.flatten()])
-    costs = [posterior.value(one.double())[0] for one in (at, other)]
+    costs = [float(posterior.whitened(one).square().sum()) for one in (at, other)]
     return other if costs[1] < costs[0] else at

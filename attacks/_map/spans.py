@@ -81,7 +81,10 @@ class Layer:
         if known is None or not known[free].all():
             noise = left.numel()
             power = max(float(left.square().sum()) - noise, 0.01 * noise)
-            first = (power / float(inputs[free].square().sum()) / len(left)) ** 0.5
+            # a picture of the mean color is zero once normalized: then as of variance one
+            least = self.weight**2 * inputs[free].numel()
+            size = max(float(inputs[free].square().sum()), least)
+            first = (power / size / len(left)) ** 0.5
             known = torch.where(free, first, 0.0 if known is None else known)
         for _ in range(ROUNDS):
             scaled = known[:, None] * inputs
@@ -113,8 +116,9 @@ class Layer:
 class Spans:
     """Minus the logarithm of that posterior; one forward pass and one back."""
 
-    def __init__(self, posterior: Posterior) -> None:
-        self.posterior, self.vit = posterior, posterior.step.vit
+    def __init__(self, posterior: Posterior, least: float = 0.0) -> None:
+        """Read the update, as if each tensor had errors of at least a share of its rms."""
+        self.posterior, self.vit, self.least = posterior, posterior.step.vit, least
         self.layers = [*self._stem(), *self._linear()]
         self.used = self.layers
 
@@ -198,8 +202,14 @@ class Spans:
             if isinstance(posterior.draw, Draw):
                 fixed = ~posterior.draw.mask[0]
             layer.fixed = fixed & wrong.isfinite().all(1)
-            layer.sizes = torch.where(layer.fixed, wrong.mean(1).sqrt(), 0.0)
+            if not layer.fixed.any():
+                layer.fixed = None
+                yield layer
+                continue
             layer.told = table[0, vit.prefix :].double() * layer.fixed[:, None]
+            usual = layer.told[layer.fixed].square().mean().sqrt()
+            wrong = wrong.mean(1).sqrt().clamp(min=self.least * float(usual))
+            layer.sizes = torch.where(layer.fixed, wrong, usual)
             yield layer
 
     def _linear(self) -> Iterator[Layer]:
@@ -223,4 +233,8 @@ class Spans:
             yield Layer(source, part, weight, bias)
 
     def _precision(self, name: str) -> float:
-        return float((1 / self.posterior.known[name].double()).mean()) ** -0.5
+        """One over the standard deviation of errors, the same for all of a tensor."""
+        posterior = self.posterior
+        size = float(posterior.data[name].double().square().mean())
+        error = float((1 / posterior.known[name].double()).mean())
+        return max(error, self.least**2 * size) ** -0.5

@@ -97,6 +97,15 @@ def test_rows_of_patches_without_a_gradient_are_left_open():
     assert not stem.told[secret.draw.mask[0]].any()
 
 
+def test_errors_are_at_least_a_share_of_each_tensor():
+    seen, _ = observed(("noise", {"sigma": 0.01}))
+    posterior = Posterior(seen, None)
+    own, more, less = (Spans(posterior, least).layers for least in (0.0, 0.1, 0.001))
+    for one, other, same in zip(own, more, less, strict=True):
+        assert one.weight / other.weight == pytest.approx(10, rel=0.01)
+        assert same.weight == one.weight
+
+
 def test_layers_with_entries_that_the_defense_made_do_not_count():
     seen, _ = observed(("prune", {"ratio": 0.5}), ("noise", {"sigma": 0.01}))
     assert not Spans(Posterior(seen, None)).layers
@@ -116,18 +125,16 @@ def test_it_comes_nearer_from_afar():
 
 
 def test_patches_without_places_are_put_where_the_prior_wants_them():
-    """Their order is in no gradient: the right one costs the same in data, less in the prior."""
-    seen, secret = observed(("noise", {"sigma": 0.01}), model="vit_nope", patch_size=2)
-    posterior = Posterior(seen, None)
-    order = torch.arange(16).roll(5)
-    mixed = cut(secret.images, seen.model.vit.patch)[:, order]
+    """Their order is in no gradient, so it is the smoother picture's."""
+    seen, _ = observed(("noise", {"sigma": 0.01}), model="vit_nope", patch_size=2)
+    posterior, line = Posterior(seen, None), torch.arange(8) / 8
+    ramp = torch.stack([line.expand(8, 8), line.expand(8, 8).T, 0.5 * (line + line[:, None])])
+    mixed = join(cut(ramp[None], 2)[:, torch.arange(16).roll(5)], 2)
     slopes = torch.rand(1, seen.model.vit.classes, generator=generator("s"))
-    before = posterior.join(join(mixed, seen.model.vit.patch), slopes)
+    before = posterior.join(mixed, slopes)
     after = arranged(seen, posterior, before, generator("order"))
-    assert torch.equal(posterior.split(after)[0], secret.images)
-    for wrong, right in ((before, after), (after, after)):
-        again = arranged(seen, posterior, wrong, generator("again"))
-        assert torch.equal(again, right)
+    assert torch.equal(posterior.split(after)[0], ramp[None])
+    assert torch.equal(posterior.split(after)[1], posterior.split(before)[1])
 
 
 def test_patches_with_places_stay():
