@@ -14,6 +14,7 @@ from privbench.attacks._map.spans import Layer, Spans
 from privbench.component import make
 from privbench.patches import cut, join
 from privbench.seeds import generator
+from privbench.threat import Draw
 from tests.attacks.test_map import observed
 from tests.conftest import psnr, quiet
 
@@ -34,6 +35,7 @@ def layer(told: bool = False) -> tuple[Layer, torch.Tensor]:
 @pytest.mark.parametrize("told", [False, True])
 def test_the_cost_is_the_likelihood_of_rows_with_that_covariance(told):
     one, inputs = layer(told)
+    assert one.sizes is not None
     whole = torch.eye(6).double() + (one.sizes.square()[:, None] * inputs).T @ inputs
     means = torch.zeros_like(one.rows) if one.told is None else one.told.T @ inputs
     expected = -MultivariateNormal(means, whole).log_prob(one.rows).sum()
@@ -46,12 +48,15 @@ def test_sizes_are_those_that_made_the_rows():
     made, one.sizes = one.sizes, None
     for _ in range(30):
         one.fit(inputs)
+    assert made is not None
+    assert one.sizes is not None
     assert one.sizes.tolist() == pytest.approx(made.tolist(), rel=0.1, abs=0.1)
 
 
 def test_told_sizes_stay():
     one, inputs = layer(told=True)
     one.fixed = torch.tensor([True, True, True, False, False])
+    assert one.sizes is not None
     before = one.sizes.clone()
     one.sizes = torch.where(one.fixed, before, 0.0)
     for _ in range(30):
@@ -82,6 +87,7 @@ def test_newtons_step_solves_the_stem_where_slopes_are_told():
     spans = Spans(Posterior(seen, None))
     spans.use(0)
     for one in spans.used:
+        assert one.sizes is not None
         one.sizes = torch.zeros_like(one.sizes)
     at = seen.model.vit.mean.expand(seen.shape).flatten().double()
     coordinates = spans.coordinates(at.float().view(seen.shape))
@@ -93,6 +99,9 @@ def test_newtons_step_solves_the_stem_where_slopes_are_told():
 def test_rows_of_patches_without_a_gradient_are_left_open():
     seen, secret = observed(("noise", {"sigma": 0.1}), model="vit_mjp")
     stem = Spans(Posterior(seen, secret.draw)).layers[0]
+    assert isinstance(secret.draw, Draw)
+    assert stem.fixed is not None
+    assert stem.told is not None
     assert torch.equal(stem.fixed, ~secret.draw.mask[0])
     assert not stem.told[secret.draw.mask[0]].any()
 
