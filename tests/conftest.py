@@ -62,5 +62,7 @@ def cheap(names: list[str]) -> Mapping[str, int | str]:
     fixed = {"tier": "smoke", "seeds": 1, "newton": 0}
     lowest = {name: value for name, value in fixed.items() if name in names}
     return lowest | {
-        name: 2 for name in ("steps", "inner", "rounds", "starts", "polish") if name in names
+        name: 2
+        for name in ("steps", "inner", "rounds", "starts", "polish", "spans")
+        if name in names
     }
