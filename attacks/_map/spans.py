@@ -24,6 +24,8 @@ from privbench.vit import ViT
 ROUNDS = 10
 """Of expectation-maximization, which doubles or halves a size in one or two."""
 
+RESOLVED = 1e-8
+"""Share of an information that rounding may leave below zero; set by reason, above float64's."""
 STEM = f"{ViT.BACKBONE}patch_embed."
 
 Rows = Float[Tensor, "o f"]
@@ -103,10 +105,10 @@ class Layer:
         """
         assert self.sizes is not None
         scaled = self.sizes[:, None] * inputs
-        one = torch.eye(len(scaled)).to(scaled)
-        inverse = torch.linalg.inv(scaled @ scaled.T + one)
-        sure = (1 - inverse.diagonal()).clamp(min=0)
-        rest = torch.eye(scaled.shape[1]).to(scaled) - scaled.T @ inverse @ scaled
+        root = torch.linalg.cholesky(scaled @ scaled.T + torch.eye(len(scaled)).to(scaled))
+        sure = (1 - torch.cholesky_inverse(root).diagonal()).clamp(min=0)
+        inside = torch.linalg.solve_triangular(root, scaled, upper=False)
+        rest = torch.eye(scaled.shape[1]).to(scaled) - inside.T @ inside
         pairs = torch.diag(len(self.rows) * self.sizes.square() * sure)
         if self.told is not None:
             pairs = pairs + self.told @ self.told.T
@@ -164,7 +166,7 @@ class Spans:
                 told = layer.information(layer.inputs(found))[:, : len(spread), :, : len(spread)]
                 told = told * (layer.weight**2 / spread[:, None, None] / spread)
                 whole[at[:, None], at] += told.flatten(2).flatten(0, 1)
-        root = torch.linalg.cholesky(whole)
+        root = torch.linalg.cholesky(whole + RESOLVED * torch.diag(whole.diagonal()))
         return torch.linalg.solve_triangular(root.T, torch.eye(len(root)).to(root), upper=True)
 
     def _inputs(self, images: Images) -> dict[str, Float[Tensor, "b t f"]]:
