@@ -24,6 +24,8 @@ from privbench.vit import ViT
 ROUNDS = 10
 """Of expectation-maximization, which doubles or halves a size in one or two."""
 
+SMALLEST = 1e-13
+"""Share of a matrix's trace that float64 may leave of an eigenvalue of zero; set by reason."""
 RESOLVED = 1e-8
 """Share of an information that rounding may leave below zero; set by reason, above float64's."""
 STEM = f"{ViT.BACKBONE}patch_embed."
@@ -65,8 +67,7 @@ class Layer:
         """Minus the logarithm of the rows' likelihood, but for a constant."""
         assert self.sizes is not None
         scaled, left = self.sizes[:, None] * inputs, self.left(inputs)
-        inner = scaled @ scaled.T + torch.eye(len(scaled)).to(scaled)
-        root = torch.linalg.cholesky(inner)
+        root = torch.linalg.cholesky(_inner(scaled))
         inside = torch.linalg.solve_triangular(root, scaled @ left.T, upper=False)
         volume = root.diagonal().log().sum()
         return (left.square().sum() - inside.square().sum()) / 2 + len(left) * volume
@@ -90,7 +91,7 @@ class Layer:
             known = torch.where(free, first, 0.0 if known is None else known)
         for _ in range(ROUNDS):
             scaled = known[:, None] * inputs
-            inner = torch.linalg.inv(scaled @ scaled.T + torch.eye(len(scaled)).to(scaled))
+            inner = torch.cholesky_inverse(torch.linalg.cholesky(_inner(scaled)))
             means = inner @ (scaled @ left.T)
             known = torch.where(
                 free, known * (means.square().mean(1) + inner.diagonal()).sqrt(), known
@@ -105,7 +106,7 @@ class Layer:
         """
         assert self.sizes is not None
         scaled = self.sizes[:, None] * inputs
-        root = torch.linalg.cholesky(scaled @ scaled.T + torch.eye(len(scaled)).to(scaled))
+        root = torch.linalg.cholesky(_inner(scaled))
         sure = (1 - torch.cholesky_inverse(root).diagonal()).clamp(min=0)
         inside = torch.linalg.solve_triangular(root, scaled, upper=False)
         rest = torch.eye(scaled.shape[1]).to(scaled) - inside.T @ inside
@@ -240,3 +241,10 @@ class Spans:
         size = float(posterior.data[name].double().square().mean())
         error = float((1 / posterior.known[name].double()).mean())
         return max(error, self.least**2 * size) ** -0.5
+
+
+def _inner(scaled: Float[Tensor, "t f"]) -> Float[Tensor, "t t"]:
+    """I + B B^T, positive however many tokens are alike."""
+    inner = scaled @ scaled.T
+    least = 1 + SMALLEST * inner.diagonal().sum()
+    return inner + least * torch.eye(len(inner)).to(inner)
