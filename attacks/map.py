@@ -32,7 +32,7 @@ ARRIVED = 1.02
 FAR = 0.1
 """Share of the update that a first picture may leave unexplained: 0.01 to 0.07 at noise of 1 %,
 from where the way down arrives, 0.04 to 0.2 at 2 % and 0.1 to 0.6 at 5 % (four pictures each); at
-10 % 0.3 and 0.9, from where it leads nowhere (two pictures; trained `vit_vanilla`)."""
+10 % 0.3 and 0.9, and from the latter it leads nowhere (two pictures; trained `vit_vanilla`)."""
 STAGES = ((0.0, 0), (0.1, 1), (0.03, 1), (0.0, 1), (0.0, 2), (0.0, None))
 """Least error, as a share of a tensor's root mean square, and blocks whose layers count, none but
 the patch projection at first, and all with the head at last. One picture at noise of 1 % came to
