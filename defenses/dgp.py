@@ -73,7 +73,10 @@ class DualPruning(Defense):
         return min(round(self.smallest * count), last - 1), last
 
     def measured(self, tensors: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "..."]]:
-        """Return the entries that are not zero, where as many are as were removed or joined."""
+        """Return the entries that are not zero, where as many are as one round keeps.
+
+        With feedback rounds may be joined, which keep more.
+        """
         found = {}
         for name, tensor in tensors.items():
             first, last = self._bounds(tensor.numel())

@@ -74,7 +74,7 @@ class OptimalNoise(Defense):
         Nobody but the client knows the norms. They are near the mean size of an entry's row times
         that of its column, as both come from the same errors and activations: on vit_vanilla within
         a factor of 1.5, with random weights of 1.8 (a standard deviation). The true deviations gave
-        `pe_ls` up to 0.5 dB more.
+        `pe_ls` 0.1 to 0.5 dB more, as a mean of four pictures.
         """
         squares = sum(float(tensor.double().square().sum()) for tensor in tensors.values())
         sizes = {name: _by_rows_and_columns(tensor) for name, tensor in tensors.items()}
