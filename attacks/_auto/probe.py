@@ -30,6 +30,8 @@ class Probe:
     """Rows of the position gradient that are zero, or as small as the update's noise."""
     positions: bool
     """Whether the position gradient is shared."""
+    stem: bool
+    """Whether the gradient of the patch projection is shared."""
     hidden: int
     """Rank of the embedding gradient off the span of the token gradients: none for one plain
     picture, one for each masked patch, one for each further picture's patch."""
@@ -89,6 +91,7 @@ def probe(seen: Observation) -> Probe:
         batch,
         masked,
         ViT.POSITIONS in shared,
+        ViT.PROJECTION in shared,
         hidden,
         free,
         batch * each,

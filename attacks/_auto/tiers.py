@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from privbench.attacks._auto.probe import Probe
 
 Tier = Literal["smoke", "fast", "standard", "full"]
-VERSION = 6
+VERSION = 7
 REACH = 1e-6
 """Relative squared distance below which gradient matching changes no answer where linear algebra
 leaves numbers open: the nearest of 15 runs there came to 3.8e-5, untrained victims among them."""
@@ -58,6 +58,10 @@ def _noisy(one: Probe) -> bool:
     return one.batch == 1 and one.told and one.local_steps == 1
 
 
+def _later(one: Probe) -> bool:
+    return not one.stem
+
+
 def _loose(one: Probe) -> bool:
     return one.open_dimensions > 0
 
@@ -71,6 +75,7 @@ STAGES: tuple[tuple[str, tuple[Member, ...]], ...] = (
             Member("pe_ls", "smoke"),
             Member("pe_watermark", "smoke", when=lambda one: one.masked == 0),
             Member("mean", "smoke"),
+            Member("decoder", "smoke", when=_later),
         ),
     ),
     (
