@@ -32,7 +32,8 @@ def test_the_victim_has_its_own_weights_while_a_defense_tries_others(name, setti
 
     hooked = torch.nn.modules.module.register_module_forward_hook(look)
     try:
-        share(victim, *pictures(1), ThreatModel(), (0,))
+        images, labels = pictures(1)
+        share(victim, images, labels, ThreatModel(), (0,))
     finally:
         hooked.remove()
     assert passes
