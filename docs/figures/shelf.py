@@ -33,7 +33,7 @@ def table(name: str) -> pd.DataFrame:
 def lines(model: str) -> list[str]:
     """Return a victim's table, worst first: what comes back, what could, and what hiding costs."""
     board = table("leaderboard")
-    board = board[board["model"] == model]
+    board = board.loc[board["model"] == model]
     high, cost = (_by_defense(frame, model) for frame in (table("bounds"), table("price")))
     rows = []
     for defense, ran in board.groupby("defense"):
@@ -73,7 +73,7 @@ def page() -> str:
 
 
 def _by_defense(frame: pd.DataFrame, model: str) -> dict[Any, Row]:
-    rows = frame[frame["model"] == model].to_dict("records")
+    rows = frame.loc[frame["model"] == model].to_dict("records")
     return {row["defense"]: row for row in rows}
 
 
@@ -91,7 +91,7 @@ def _price(row: Row | None) -> str:
 def main() -> None:
     """Draw both files and write the tables."""
     board = table("leaderboard")
-    board = board[board["attack"].isin([*ENSEMBLES, "map"])]
+    board = board.loc[board["attack"].isin([*ENSEMBLES, "map"])]
     rows = of_tables(board, [ceilings(table("bounds")), prices(table("price"))])
     figure = against_price(rows, "the shelf of defenses")
     (FOLDER / "price.png").write_bytes(png(figure))

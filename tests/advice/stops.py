@@ -31,6 +31,7 @@ OPEN: dict[str, str] = {
     "Add `--set model.img_size={}`": "the same",
     "or correct --batch-size": "the same",
     "A step takes {} pictures": "a folder of more pictures is needed: tests/price",
+    "No row has both a leak and a price": "of a script that reads tables: tests/reports",
     "The file of --gradient": "a part of messages that name it",
     "The file of --after": "the same",
     "The file of --before": "the same",
