@@ -19,7 +19,8 @@ FOLDER, PAGE = ROOT / "results" / "shelf", ROOT / "docs" / "shelf.md"
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 HEAD = "defense|n|PSNR, dB (95 %)|matched|best member|more patience|ceiling|price, points (95 %)"
 ENSEMBLES = ("auto", "auto(tier=smoke)")
-"""Of these the first that ran is the row; what else ran stands under more patience."""
+"""Of these the first that ran on enough pictures is the row; what else ran has more patience."""
+ENOUGH = 8
 FLOOR = "mean"
 
 Row = dict[Any, Any]
@@ -38,7 +39,8 @@ def lines(model: str) -> list[str]:
     rows = []
     for defense, ran in board.groupby("defense"):
         by_attack = {row["attack"]: row for row in ran.to_dict("records")}
-        chosen = next(name for name in ENSEMBLES if name in by_attack)
+        ran_on = {name: row["n"] for name, row in by_attack.items()}
+        chosen = next(name for name in ENSEMBLES if ran_on.get(name, 0) >= ENOUGH)
         row = by_attack.pop(chosen)
         others = [one for name, one in by_attack.items() if name not in (*ENSEMBLES, FLOOR)]
         cells = [
