@@ -3,9 +3,26 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
+from privbench.defense import Defense
 from privbench.threat import Update
+
+
+class FedBack(Defense):
+    """A defense that may add what one update leaves out to the next; `protect` chooses."""
+
+    def protect_rounds(
+        self, updates: Sequence[Update], rngs: Sequence[Generator]
+    ) -> Sequence[Update]:
+        """Choose from each with what the rounds before it left out, if feedback is asked for."""
+        if not self.feeds_back:
+            return super().protect_rounds(updates, rngs)
+        return fed_back(updates, lambda update: self.protect(update, rngs[0]))
+
+    def joined(self, updates: Sequence[Update]) -> Sequence[Update]:
+        """Return the gradient of all entries that any of them shows, if they have feedback."""
+        return [without_feedback(updates)] if self.feeds_back else updates
 
 
 def fed_back(updates: Sequence[Update], choose: Callable[[Update], Update]) -> list[Update]:

@@ -1,6 +1,6 @@
 """Dual gradient pruning (Xue et al., AAAI 2024)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -8,13 +8,12 @@ from jaxtyping import Bool
 from pydantic import Field
 from torch import Generator, Tensor
 
-from privbench.defense import Defense
-from privbench.defenses._feedback import fed_back, without_feedback
+from privbench.defenses._feedback import FedBack
 from privbench.errors import BadSetting
 from privbench.threat import Update
 
 
-class DualPruning(Defense):
+class DualPruning(FedBack):
     """The largest and the smallest entries of every tensor become zero, what lies between stays.
 
     The paper adds what was left out to the next update; here only where `feedback` asks for it.
@@ -42,18 +41,6 @@ class DualPruning(Defense):
     def feeds_back(self) -> bool:
         """Whether feedback is asked for."""
         return self.feedback
-
-    def protect_rounds(
-        self, updates: Sequence[Update], rngs: Sequence[Generator]
-    ) -> Sequence[Update]:
-        """Prune each with what the rounds before it left out, if feedback is asked for."""
-        if not self.feedback:
-            return super().protect_rounds(updates, rngs)
-        return fed_back(updates, lambda update: self.protect(update, rngs[0]))
-
-    def joined(self, updates: Sequence[Update]) -> Sequence[Update]:
-        """Return the gradient of all entries that any of them shows, if they have feedback."""
-        return [without_feedback(updates)] if self.feedback else updates
 
     def protect(self, update: Update, rng: Generator) -> Update:
         """Keep what lies between; at least one entry of a tensor stays."""

@@ -1,6 +1,6 @@
 """Gradient pruning (Lin et al., ICLR 2018; as a defense: Zhu et al., NeurIPS 2019)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -8,12 +8,11 @@ from jaxtyping import Bool
 from pydantic import Field
 from torch import Generator, Tensor
 
-from privbench.defense import Defense
-from privbench.defenses._feedback import fed_back, without_feedback
+from privbench.defenses._feedback import FedBack
 from privbench.threat import Update
 
 
-class Prune(Defense):
+class Prune(FedBack):
     """Top-k pruning per tensor: only the entries of largest magnitude are shared.
 
     With error feedback, whoever sees several rounds on one batch gets each entry's gradient exactly
@@ -42,18 +41,6 @@ class Prune(Defense):
             kept[top] = tensor.flatten()[top]
             pruned[name] = kept.view_as(tensor)
         return Update(pruned, update.withheld)
-
-    def protect_rounds(
-        self, updates: Sequence[Update], rngs: Sequence[Generator]
-    ) -> Sequence[Update]:
-        """Prune each with what the rounds before it left out, if feedback is asked for."""
-        if not self.feedback:
-            return super().protect_rounds(updates, rngs)
-        return fed_back(updates, lambda update: self.protect(update, rngs[0]))
-
-    def joined(self, updates: Sequence[Update]) -> Sequence[Update]:
-        """Return the gradient of all entries that any of them shows, if they have feedback."""
-        return [without_feedback(updates)] if self.feedback else updates
 
     def measured(self, tensors: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "..."]]:
         """Return the largest entries of each tensor, as many as were kept.

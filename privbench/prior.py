@@ -25,6 +25,10 @@ class Axis(NamedTuple):
     decay: float
     """b."""
 
+    def correlation(self, apart: Tensor) -> Tensor:
+        """Return the share of the variance that pixels have in common, by squared distances."""
+        return (1 + apart / self.length**2) ** -self.decay
+
 
 AXES = (
     Axis((3**-0.5, 3**-0.5, 3**-0.5), 2.77, 0.0526, 0.240),
@@ -49,6 +53,5 @@ def covariance(vit: ViT) -> Float[Tensor, "k k"]:
     whole = torch.diag(rounding)
     for axis in AXES:
         color = spread * spread.new_tensor(axis.color)
-        places = (1 + apart / axis.length**2) ** -axis.decay
-        whole += torch.kron(axis.variance * torch.outer(color, color), places)
+        whole += torch.kron(axis.variance * torch.outer(color, color), axis.correlation(apart))
     return whole

@@ -43,8 +43,7 @@ def fields(vit: ViT, count: int, rng: Generator) -> Fields:
     apart = line[:, None].square() + line.square()
     found = torch.zeros(count, 3, side, side)
     for axis in AXES:
-        shared = axis.variance * (1 + apart / axis.length**2) ** -axis.decay
-        power = torch.fft.fft2(shared).real.clamp(min=0)
+        power = torch.fft.fft2(axis.variance * axis.correlation(apart)).real.clamp(min=0)
         white = torch.randn(count, wide, wide, generator=rng)
         drawn = torch.fft.ifft2(torch.fft.fft2(white) * power.sqrt()).real[:, None, :side, :side]
         found = found + drawn * torch.tensor(axis.color)[:, None, None]

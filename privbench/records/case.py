@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Any, ClassVar, Literal
 
 from privbench.component import Part
+from privbench.records.defended import DefendedCase
 from privbench.records.sealed import SealedCase, SealedRecord
 
 UNDEFENDED = "none"
@@ -25,25 +26,14 @@ Scores = Mapping[str, list[float | None]]
 
 
 @dataclass(frozen=True)
-class Case(SealedCase):
+class Case(DefendedCase):
     """One private batch, one victim, one attack, one threat model."""
 
     PARTS: ClassVar[tuple[str, ...]] = ("attack", "model", "dataset", "defense")
     OPTIONAL: ClassVar[tuple[str, ...]] = ("nested",)
-    model: Part
-    control: str | None
-    """Label of the undefended victim."""
-    weights: str
-    weights_sha256: str
-    defense: tuple[Part, ...]
     attack: Part
-    dataset: Part
     images: tuple[int, ...]
-    images_sha256: str
-    """Of the pixels and labels that the client holds."""
     threat: Mapping[str, Any]
-    seed: int
-
     nested: Mapping[str, int] = field(default_factory=dict)
     """Versions, by name, of the attacks that the attack runs inside; records of an earlier time
     do not hold them, and count as older."""
@@ -53,11 +43,6 @@ class Case(SealedCase):
         """Versions and numbers of settings, nested attacks right after the attack itself."""
         attack, *others = super().age
         return attack, (len(self.nested), sum(self.nested.values())), *others
-
-    @cached_property
-    def defended(self) -> str:
-        """The defenses on the update, as a table shows them."""
-        return "+".join(part.label for part in self.defense)
 
     @cached_property
     def known(self) -> str:

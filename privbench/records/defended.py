@@ -1,6 +1,7 @@
-"""DefendedCase: what cases of one victim under one defense have in common."""
+"""DefendedCase: what all cases of one victim under one defense have in common."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from privbench.component import Part
 from privbench.records.sealed import SealedCase
@@ -22,7 +23,7 @@ class DefendedCase(SealedCase):
     """Of pixels and labels."""
     seed: int
 
-    @property
+    @cached_property
     def defended(self) -> str:
         """The defenses on the update, as a table shows them."""
         return "+".join(part.label for part in self.defense)
