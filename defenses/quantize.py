@@ -12,6 +12,13 @@ from torch import Generator, Tensor
 from privbench.defense import Defense
 from privbench.threat import Update
 
+AT_LEVEL = 0.798
+"""Variance over h w of a Gaussian error that tells as much of an entry on a level, known to h, as
+its rounding does: 2 phi(0). Both levels beside it have the chance phi(0) h / w and slopes of half a
+step."""
+ROUNDS = 20
+"""How often h and the variances are made to agree; each brings them twice as near."""
+
 
 class Quantize(Defense):
     """Few levels for each tensor: entries are rounded at random, right on average.
@@ -62,11 +69,47 @@ class Quantize(Defense):
             n: t.new_full(t.shape, self._off(t.double().abs())).double() for n, t in tensors.items()
         }
 
+    def deviations_at(
+        self, gradient: Mapping[str, Tensor], tensors: Mapping[str, Tensor], share: float
+    ) -> dict[str, Float[Tensor, "..."]]:
+        """Return w times the root of f (1 - f) for each entry, which needs its place f.
+
+        One over its square is the Fisher information of the two levels' chances, so a Gaussian
+        error of that size tells as much. At a level that has no end, but who knows an entry to h
+        only sees chances that are smooth over h: a level then tells no more than `AT_LEVEL` h w.
+        """
+        found = self.deviations(tensors)
+        for name, plain in gradient.items():
+            if step := self._step(tensors[name].double().abs()):
+                above = 0.5 if self.bits == 1 else 0.0  # whose two levels lie around zero
+                place = (plain.double().abs() / step + above).frac()
+                found[name] = step * _smooth(place * (1 - place), share).sqrt()
+        return found
+
     def _off(self, size: Tensor) -> float:
-        end, mean = float(size.max()), float(size.mean())
-        if not end or self.bits == 1:  # nothing but the ends: off by about as much
-            return end
-        levels = 2 ** (self.bits - 1) - 1
-        step = end / levels if self.ends == "max" else float(size[size > 0].min())
+        step, mean = self._step(size), float(size.mean())
+        if not step or self.bits == 1:  # nothing but the ends: off by about as much
+            return step / 2
         rest = 2 * mean * step / expm1(min(step / mean, 700.0))
         return max(step * mean - 2 * mean**2 + rest, 0.0) ** 0.5
+
+    def _step(self, size: Tensor) -> float:
+        """Return how far levels are apart, as the sizes of shared entries tell; zero of zeros."""
+        end = float(size.max())
+        if not end or self.bits == 1:
+            return 2 * end
+        return (
+            end / (2 ** (self.bits - 1) - 1) if self.ends == "max" else float(size[size > 0].min())
+        )
+
+
+def _smooth(variance: Tensor, share: float) -> Tensor:
+    """Return variances of rounding, in squared steps, for whoever knows entries to within h.
+
+    All entries together fix the unknowns: one over the variance adds up to `share` over h^2.
+    """
+    least = 0.25
+    for _ in range(ROUNDS):
+        known = 1 / (1 / variance.clamp(min=least)).mean()
+        least = min(AT_LEVEL * float(min(share, 1.0) * known) ** 0.5, 0.25)
+    return variance.clamp(min=least)

@@ -27,7 +27,7 @@ HOOKS = (
     *("equip", "draw", "draw_at_rest", "simulate", "told", "prepare", "positions", "forward"),
     *("losses", "penalty", "per_example", "combine", "finish", "withholds", "protect"),
     *("feeds_back", "protect_rounds", "joined"),
-    *("disclosed", "by_tensor", "measured", "deviations", "privacy"),
+    *("disclosed", "by_tensor", "measured", "deviations", "deviations_at", "privacy"),
 )
 """What a defense may override."""
 FIXED = ("feed", "logits", "penalty_gradient", "gradient")
@@ -240,6 +240,17 @@ class Defense(Component):
         nothing, or where errors are none of their own, as those of what a low rank leaves out.
         """
         return {}
+
+    def deviations_at(
+        self, gradient: Mapping[str, Tensor], tensors: Mapping[str, Tensor], share: float
+    ) -> dict[str, Float[Tensor, "..."]]:
+        """Return `deviations` as they are at the true gradient of shared tensors.
+
+        A bound asks, never an attack: where errors are no Gaussians, those Gaussian ones that would
+        tell as much. `share` is the number of unknowns to each entry that says something: it
+        decides how far an entry is open when all others are known.
+        """
+        return self.deviations(tensors)
 
     def privacy(self, entries: int, delta: float) -> Privacy | None:
         """Return what the noise in one update of so many entries guarantees at a delta.

@@ -96,22 +96,29 @@ class Jacobian:
     def normal(
         self, precision: Mapping[str, Tensor], tick: Callable[[int], None] = lambda done: None
     ) -> Float[Tensor, "k k"]:
-        """Return J^T S^-1 J, float64 and symmetric; S^-1 is one number an entry, by name.
+        """Return J^T S^-1 J, float64 and symmetric; S^-1 is one number an entry, by name."""
+        found = self.weighed(precision, torch.eye(len(self.at)).to(self.at), tick)
+        return (found + found.T) / 2
 
-        Twice as many backward passes as there are unknowns, `AT_ONCE` of them together.
+    def weighed(
+        self,
+        precision: Mapping[str, Tensor],
+        directions: Float[Tensor, "n k"],
+        tick: Callable[[int], None] = lambda done: None,
+    ) -> Float[Tensor, "n k"]:
+        """Return J^T S^-1 J v for each direction v, float64.
+
+        Two backward passes a direction, those of `AT_ONCE` together.
         """
-        k = len(self.at)
 
-        def column(unit: Unknowns) -> Unknowns:
-            pushed = self._push(unit)[0]
+        def one(direction: Unknowns) -> Unknowns:
+            pushed = self._push(direction)[0]
             return self._pull({name: t * precision[name] for name, t in pushed.items()})[0]
 
-        found = torch.empty(k, k, dtype=torch.float64, device=self.at.device)
-        for start in range(0, k, AT_ONCE):
-            end = min(start + AT_ONCE, k)
-            units = self.at.new_zeros(end - start, k)
-            units[range(end - start), range(start, end)] = 1
+        found = torch.empty(directions.shape, dtype=torch.float64, device=self.at.device)
+        for start in range(0, len(directions), AT_ONCE):
+            end = min(start + AT_ONCE, len(directions))
             with torch.no_grad():
-                found[start:end] = vmap(column)(units)
+                found[start:end] = vmap(one)(directions[start:end].to(self.at))
             tick(end)
-        return (found + found.T) / 2
+        return found

@@ -231,11 +231,22 @@ class Stack(Defense):
 
         A factor that comes later shrinks errors by as much as nobody knows.
         """
+        return self._together([part.deviations(tensors, batch) for part in self.parts])
+
+    def deviations_at(
+        self, gradient: Mapping[str, Tensor], tensors: Mapping[str, Tensor], share: float
+    ) -> dict[str, Float[Tensor, "..."]]:
+        """Return what those errors come to at the true gradient, which each part is told.
+
+        What parts before it added moves an entry within its cell, and changes no law of places.
+        """
+        return self._together([part.deviations_at(gradient, tensors, share) for part in self.parts])
+
+    def _together(self, told: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         squares: dict[str, Tensor] = {}
         known = True
-        for part in self.parts:
-            errors, chooses = part.deviations(tensors, batch), part.changes("measured")
-            if part.changes("protect") and not chooses:
+        for part, errors in zip(self.parts, told, strict=True):
+            if part.changes("protect") and not part.changes("measured"):
                 known &= part.changes("deviations") and not (squares and not errors)
             for name, error in errors.items():
                 squares[name] = squares.get(name, 0) + error.square()

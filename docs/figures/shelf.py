@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from privbench.bounds.run import UNRESOLVED
 from privbench.bounds.table import join_table as ceilings
 from privbench.price.table import join_table as prices
 from privbench.reports.axes import png, svg
@@ -22,8 +21,6 @@ HEAD = "defense|n|PSNR, dB (95 %)|matched|best member|more patience|ceiling|pric
 ENSEMBLES = ("auto", "auto(tier=smoke)")
 """Of these the first that ran on enough pictures is the row; what else ran has more patience."""
 ENOUGH = 8
-OPEN = UNRESOLVED.partition("{}")[0]
-"""Begins the note of a ceiling whose open directions count as known: no figure to be read."""
 FLOOR = "mean"
 
 Row = dict[Any, Any]
@@ -85,7 +82,7 @@ def _by_defense(frame: pd.DataFrame, model: str) -> dict[Any, Row]:
 def _ceiling(row: Row | None) -> str:
     if row is None:
         return ""
-    if OPEN in str(row.get("notes", "")):
+    if row["ceiling"] != row["ceiling"]:
         return "not resolved"
     return f"{row['ceiling']:.1f}, n {row['n']}"
 
@@ -101,9 +98,7 @@ def main() -> None:
     """Draw both files and write the tables."""
     board = table("leaderboard")
     board = board.loc[board["attack"].isin([*ENSEMBLES, "map"])]
-    bounds = table("bounds")
-    resolved = bounds.loc[~bounds["notes"].astype(str).str.contains(OPEN, regex=False)]
-    rows = of_tables(board, [ceilings(resolved), prices(table("price"))])
+    rows = of_tables(board, [ceilings(table("bounds")), prices(table("price"))])
     figure = against_price(rows, "the shelf of defenses")
     (FOLDER / "price.png").write_bytes(png(figure))
     (FOLDER / "price.svg").write_text(svg(figure, "price"), encoding="utf-8")

@@ -23,18 +23,26 @@ from privbench.threat import Images, Randomness
 ARITHMETIC = 6e-8
 """Error of float32, in which clients compute, as a share of a tensor's root mean square: half an
 ulp. No defense leaves less."""
-RESOLVED = 1e-7
-"""Share of the largest eigenvalue below which products in float32 show none."""
+ROUNDING = 1e-14
+"""Error of a matrix of products in float64, as a share of its largest eigenvalue."""
+NEAR = 1e-3
+"""How far off an eigenvalue may be, where the prior has one: 0.004 dB of the ceiling."""
 
 Precision = dict[str, Tensor]
 """One over the variance of each entry's error, by name; zero where an entry says nothing."""
 Square = Float[Tensor, "k k"]
+Again = Callable[[Float[Tensor, "n k"]], Float[Tensor, "n k"]]
+"""Multiplies directions, one a row."""
 
 
-def precision(defense: Defense, tensors: Mapping[str, Tensor]) -> Precision:
-    """Return how well each entry of a shared update is known, as anybody can tell who sees it."""
-    told = [defense.deviations(tensors)]
-    return weighed(tensors, told, defense.measured(tensors), ARITHMETIC)
+def precision(
+    defense: Defense, gradient: Mapping[str, Tensor], tensors: Mapping[str, Tensor], unknowns: int
+) -> Precision:
+    """Return how well each entry of a shared update is known, where the true gradient is this."""
+    kept = defense.measured(tensors)
+    entries = sum(int(kept[n].sum()) if n in kept else t.numel() for n, t in tensors.items())
+    told = [defense.deviations_at(gradient, tensors, unknowns / max(entries, 1))]
+    return weighed(tensors, told, kept, ARITHMETIC)
 
 
 def typical(
@@ -66,9 +74,10 @@ def jacobian(
     """Return how the update changes with the pixels, at the truth; numbers in memory order.
 
     What a defense makes of examples' gradients is in it, such as the length that clipping takes.
+    In float64: of a picture that is known well, float32 would blur what is known of the rest.
     """
     model = seen.model
-    defense, step = model.defense, ClientStep(model.vit, model.defense).apart()
+    defense, step = model.defense, ClientStep(model.vit, model.defense).apart().double()
     shared = tuple(seen.update.tensors)
     named = model.vit.trained() if defense.per_example else shared  # what is withheld is clipped
     weights = {name: step.vit.get_parameter(name) for name in named}
@@ -84,35 +93,43 @@ def jacobian(
         return {name: found[name] for name in shared}
 
     then = combined if defense.per_example else None
-    return Jacobian(loss, weights, images.flatten(), then)
+    return Jacobian(loss, weights, images.flatten().double(), then)
 
 
-def information(
-    here: Jacobian, known: Precision, tick: Callable[[int], None] = lambda done: None
-) -> Square:
-    """Return J^T S^-1 J; errors enter in units of the smallest, which keeps float32 in range."""
-    unit = max(float(one.max()) for one in known.values()) or 1.0
-    return unit * here.normal({n: (t / unit).to(here.at) for n, t in known.items()}, tick)
-
-
-def expected_error(information: Square, prior: Square) -> tuple[float, int]:
+def expected_error(information: Square, prior: Square, again: Again) -> tuple[float, int]:
     """Mean squared error per number of the best estimate; the prior as its covariance.
 
-    And how many directions float32 does not tell from none, which then count as known that well:
-    a ceiling may be too high, never too low.
+    And how many directions are not resolved: they count as known, so that the error may be too
+    small, never too large. `again` multiplies directions with the information. Where one of them is
+    known so well that rounding blurs what is known of others, those are multiplied by themselves:
+    along them nothing is large any more.
     """
     half = torch.linalg.cholesky(prior)
     inner = half.T @ information @ half  # C = L L^T gives L (I + L^T H L)^-1 L^T
-    one, unresolved = torch.eye(len(inner)).to(inner), 0
-    root, failed = torch.linalg.cholesky_ex(inner + one)
-    if failed:
-        values, vectors = torch.linalg.eigh(inner)
-        least = RESOLVED * float(values[-1])
-        unresolved = int((values < least).sum())
-        left = (half @ vectors) / (1 + values.clamp(min=least)).sqrt()
-    else:
-        left = torch.linalg.solve_triangular(root, half.T, upper=False)
-    return float(left.square().sum()) / len(prior), unresolved
+    if ROUNDING * float(inner.trace()) <= NEAR:
+        return _left(half, inner), 0
+    values, basis = (one.flip(-1) for one in torch.linalg.eigh(inner))
+    top = float(values[0])
+    first = int((values >= ROUNDING * top / NEAR).sum())
+    columns = half.T @ again((half @ basis[:, first:]).T).T
+    inner = torch.diag(values)
+    inner[:, first:] = basis.T @ columns
+    inner[first:, :first] = inner[:first, first:].T
+    inner[first:, first:] = (inner[first:, first:] + inner[first:, first:].T) / 2
+    rest = float(torch.linalg.matrix_norm(inner[first:, first:]))
+    if ROUNDING * (top * rest) ** 0.5 > NEAR:  # a product is off by the root of either
+        known = (half @ basis[:, :first]).square().sum(0) / (1 + values[:first])
+        return float(known.sum()) / len(prior), len(prior) - first
+    return _left(half @ basis, inner), 0
+
+
+def _left(half: Square, inner: Square) -> float:
+    """Return the mean of the diagonal of L (I + M)^-1 L^T, also where M spans many decades."""
+    whole = inner + torch.eye(len(inner)).to(inner)
+    scale = whole.diagonal().rsqrt()
+    root = torch.linalg.cholesky(scale[:, None] * whole * scale)
+    left = torch.linalg.solve_triangular(root, (half * scale).T, upper=False)
+    return float(left.square().sum()) / len(inner)
 
 
 def unheard(defense: Defense, parts: Iterable[tuple[str, Defense]]) -> list[str]:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from privbench.bounds.ceiling import Precision, Square, information
+from privbench.bounds.ceiling import Precision, Square
 from privbench.jacobian import Jacobian
 
 PROPORTIONAL = 1e-6
 """How far ratios of two precisions may be apart: less than a hundred thousandth of a decibel."""
-SAME = 1e-5
-"""How far the changes along one direction may be apart: what float32 leaves of many sums."""
+SAME = 1e-8
+"""How far the changes along one direction may be apart: far above what float64 leaves of sums."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Held:
         if self._last is not None and factor is not None:
             return factor * self._last.matrix
         self._last = None  # the next matrix needs its room
-        matrix = information(here, known, tick)
+        matrix = here.normal(known, tick)
         self._last = Computed(probe, known, matrix)
         return matrix
 

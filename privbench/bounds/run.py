@@ -22,8 +22,7 @@ from privbench.running.victims import Victims, load_pictures
 from privbench.threat import ThreatModel
 
 UNRESOLVED = (
-    "So little error that float32 does not resolve {} of {} directions: they count as known, and "
-    "the ceiling may be too high."
+    "So little error that float64 does not resolve {} of {} directions: there is no ceiling."
 )
 DELTA = 1e-5
 """At which privacy is asked for; its noise is the same at any."""
@@ -68,10 +67,15 @@ def _bounded(task: Task, victims: Victims, held: Held, report: Report) -> BoundR
         if name in gradient:
             gradient[name] = gradient[name] + part
     defense = seen.model.defense
-    known = precision(defense, typical(defense, gradient, seen.update.tensors))
-    matrix = held.information(here, known, lambda done: report(title, done, len(here.at)))
+    shared = typical(defense, gradient, seen.update.tensors)
+    known = precision(defense, gradient, shared, len(here.at))
+
+    def tick(done: int) -> None:
+        report(title, done, len(here.at))
+
+    matrix = held.information(here, known, tick)
     prior = covariance(vit).to(matrix)
-    mse, unresolved = expected_error(matrix, prior)
+    mse, unresolved = expected_error(matrix, prior, lambda found: here.weighed(known, found, tick))
     notes = [UNRESOLVED.format(unresolved, len(prior))] if unresolved else []
     record = BoundRecord(
         case,
@@ -82,6 +86,7 @@ def _bounded(task: Task, victims: Victims, held: Held, report: Report) -> BoundR
         entries=sum(int((one > 0).sum()) for one in known.values()),
         environment=describe(where),
         warnings=(*task.notes, *notes),
+        unresolved=unresolved,
     )
     entries = sum(one.numel() for one in seen.update.tensors.values())
     privacy = defense.privacy(entries, DELTA)

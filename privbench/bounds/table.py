@@ -25,9 +25,9 @@ def bound_table(records: Iterable[BoundRecord]) -> pd.DataFrame:
     """Return a row per victim, defense and data set: the mean ceiling over pictures, in dB.
 
     With its 95 % interval; `exact` counts pictures at the cap, `blind` is what the prior alone
-    would give. `named`, `unaided` and `informed` hold for any network under Gaussian noise on a
-    clipped gradient: the chance to name a picture, and dB. Of records of several versions the
-    newest count.
+    would give. One that is not resolved leaves its row without a ceiling. `named`, `unaided` and
+    `informed` hold for any network under Gaussian noise on a clipped gradient: the chance to name
+    a picture, and dB. Of records of several versions the newest count.
     """
     groups: dict[tuple[Any, ...], list[BoundRecord]] = defaultdict(list)
     told = of_one_data_set(records, lambda one: (*_key(one), one.case.images))

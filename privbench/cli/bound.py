@@ -46,7 +46,8 @@ def bound(
 ) -> None:
     """Compute a local Gaussian ceiling: the best PSNR that any attack could expect.
 
-    About two minutes a picture of 32 px on one core. The same command goes on where it was stopped.
+    About four minutes a picture of 32 px on one core. The same command goes on where it was
+    stopped.
     """
     screen = console()
     with screen.status("loading"):
@@ -93,7 +94,7 @@ def _figures(row: Mapping[Any, Any], noisy: bool) -> list[str]:
     inside = f" ({low:.1f} to {high:.1f})" if low == low else ""
     return [
         str(row["n"]),
-        f"{mean:.1f}{inside}",
+        f"{mean:.1f}{inside}" if mean == mean else "not resolved",
         str(row["exact"] or ""),
         f"{row['blind']:.1f}",
         *(_formal(row) if noisy else ()),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import log10
+from math import log10, nan
 from typing import Any, ClassVar
 
 from privbench.component import Part
@@ -33,7 +33,7 @@ class BoundRecord(SealedRecord[BoundCase]):
     CASE: ClassVar[type[SealedCase]] = BoundCase
     case: BoundCase
     mse: float
-    """Mean over pixels, in [0, 1]."""
+    """Mean over pixels, in [0, 1]; without its share in directions that are not resolved."""
     blind: float
     """The same by the prior alone, for who sees no update."""
     seconds: float
@@ -47,14 +47,16 @@ class BoundRecord(SealedRecord[BoundCase]):
     """Mean squared error of an attack on any network that knows no prior."""
     informed: float | None = None
     """Least one of any attack on any network for pictures as the prior has them."""
+    unresolved: int = 0
+    """Directions of the picture of which arithmetic does not tell how well they are known."""
     environment: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     data: str = ""
 
     @property
     def decibels(self) -> float:
-        """The ceiling, at most the cap."""
-        return decibels(self.mse)
+        """The ceiling, at most the cap; NaN where it is not resolved."""
+        return nan if self.unresolved else decibels(self.mse)
 
     def content(self) -> dict[str, Any]:
         """Return what JSON can hold of the record, errors to nine significant digits."""

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 import torch
 
-from privbench.bounds.ceiling import expected_error, information, jacobian, precision
+import privbench.bounds.run
+from privbench.bounds.ceiling import expected_error, jacobian, precision
 from privbench.component import Part, make
 from privbench.defense import Defense
 from privbench.defenses._laplace import laplace
@@ -43,8 +44,9 @@ def observed(model="vit_vanilla", **sigma):
 def test_the_information_is_that_of_finite_differences(model):
     """Columns of J from the gradient itself, in float64, squared by plain matrix algebra."""
     seen, secret = observed(model, sigma=0.1)
-    known = precision(seen.model.defense, seen.update.tensors)
-    found = information(jacobian(seen, secret.images, secret.labels, secret.draw), known)
+    here = jacobian(seen, secret.images, secret.labels, secret.draw)
+    known = precision(seen.model.defense, here.gradient, seen.update.tensors, len(here.at))
+    found = here.normal(known)
     vit = seen.model.vit.double()
     pixels, step = secret.images.double().flatten(), 1e-5
 
@@ -73,10 +75,10 @@ def test_a_clipped_example_tells_what_finite_differences_of_it_do(norm, withheld
     seen, secret = share(victim, images, torch.tensor([3]), ThreatModel(), (0,))
     here, vit = jacobian(seen, secret.images, secret.labels, secret.draw), seen.model.vit
     for name, tensor in seen.update.tensors.items():
-        assert torch.allclose(here.gradient[name], tensor, rtol=1e-4, atol=1e-7)
+        assert torch.allclose(here.gradient[name], tensor.double(), rtol=1e-4, atol=1e-7)
     rng = torch.Generator().manual_seed(1)
     known = {n: torch.rand(t.shape, generator=rng).double() for n, t in here.gradient.items()}
-    found, pixels, step = information(here, known), images.double().flatten(), 1e-5
+    found, pixels, step = here.normal(known), images.double().flatten(), 1e-5
     vit.double()
 
     def update(at):
@@ -99,7 +101,10 @@ def test_a_linear_update_with_gaussian_errors_has_the_ceiling_of_the_textbook():
     prior = torch.diag(torch.tensor([1.0, 0.5, 2.0, 0.1, 3.0])).double()
     sizes = torch.rand(9, generator=rng) + 0.2
     here = Jacobian(lambda w, x: (w["w"] * (mixing @ x)).sum(), {"w": torch.ones(9)}, torch.ones(5))
-    found, unresolved = expected_error(here.normal({"w": sizes**-2}), prior)
+    known = {"w": sizes**-2}
+    found, unresolved = expected_error(
+        here.normal(known), prior, lambda along: here.weighed(known, along)
+    )
     a = mixing.double()
     gain = prior @ a.T @ torch.linalg.inv(a @ prior @ a.T + torch.diag(sizes.double() ** 2))
     x = prior.sqrt() @ torch.randn(5, 200_000, generator=rng, dtype=torch.float64)
@@ -108,17 +113,64 @@ def test_a_linear_update_with_gaussian_errors_has_the_ceiling_of_the_textbook():
     assert (gain @ (a @ x + noise) - x).square().mean() == pytest.approx(found, rel=0.01)
 
 
+def alone(rows):
+    """Mean squared error from J, S^-1 J with S = 1, by products that float64 rounds."""
+    given = torch.eye(rows.shape[1]).to(rows)
+    return expected_error(rows.T @ rows, given, lambda along: along @ rows.T @ rows)
+
+
 def test_no_information_leaves_the_prior_and_all_of_it_leaves_nothing():
     prior = torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
-    assert expected_error(torch.zeros(2, 2).double(), prior)[0] == pytest.approx(2)
-    assert expected_error(1e12 * torch.eye(2).double(), prior)[0] == pytest.approx(1e-12)
+    for size, left in ((0.0, 2.0), (1e12, 1e-12)):
+        whole = size * torch.eye(2).double()
+        found = expected_error(whole, prior, lambda along, whole=whole: along @ whole)
+        assert found == (pytest.approx(left), 0)
 
 
-def test_a_direction_that_float32_does_not_resolve_counts_as_known():
-    values = torch.tensor([1e14, -1e3], dtype=torch.float64)
-    error, unresolved = expected_error(torch.diag(values), torch.eye(2).double())
-    assert unresolved == 1
-    assert error == pytest.approx(0.5e-7, rel=0.01)
+@pytest.mark.parametrize("top", [1.0, 1e5, 1e9, 1e12])
+def test_what_is_known_well_does_not_blur_what_is_known_of_the_rest(top):
+    """Against the singular values of J, of which float64 resolves twice as many decades."""
+    rng = torch.Generator().manual_seed(0)
+    turned = [torch.linalg.qr(torch.randn(k, 40, generator=rng).double())[0] for k in (60, 40)]
+    sizes = torch.cat([top * torch.logspace(0, -3, 10), torch.logspace(1, -2, 20), torch.zeros(10)])
+    rows = turned[0] * sizes.double() @ turned[1].T
+    found, unresolved = alone(rows)
+    assert unresolved == 0
+    assert found == pytest.approx(float((1 / (1 + sizes.double().square())).mean()), rel=2e-3)
+
+
+def test_what_not_even_that_resolves_is_no_ceiling():
+    rng = torch.Generator().manual_seed(0)
+    turned = torch.linalg.qr(torch.randn(4, 4, generator=rng).double())[0]
+    error, unresolved = alone(turned * torch.tensor([1e18, 1.0, 1.0, 0.0]).double() @ turned.T)
+    assert unresolved == 3
+    assert error < 1e-9
+
+
+def test_few_entries_of_float32_leave_most_of_a_picture_open():
+    """A head's gradient has fewer numbers than a picture, all of them nearly exact."""
+    victim = load("vit_vanilla", TINY, (make(Defense, "head_only", {}),), "init", CPU)
+    images = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    seen, secret = share(victim, images, torch.tensor([3]), ThreatModel(), (0,))
+    here, prior = (
+        jacobian(seen, secret.images, secret.labels, secret.draw),
+        covariance(seen.model.vit),
+    )
+    known = precision(seen.model.defense, here.gradient, seen.update.tensors, len(here.at))
+    error, unresolved = expected_error(
+        here.normal(known), prior, lambda along: here.weighed(known, along)
+    )
+    columns = [here.push(unit) for unit in torch.eye(len(here.at)).double()]
+    rows = [[(t * known[n].sqrt()).flatten() for n, t in one.items()] for one in columns]
+    plain = torch.stack([torch.cat(row) for row in rows], dim=1)  # S^-1/2 J
+    half = torch.linalg.cholesky(prior)
+    _, sizes, turned = torch.linalg.svd(plain @ half)
+    whole = torch.cat([sizes, sizes.new_zeros(len(prior) - len(sizes))]).square()
+    expected = ((half @ turned.T).square().sum(0) / (1 + whole)).sum() / len(prior)
+    assert len(plain) < len(prior)
+    assert unresolved == 0
+    assert error == pytest.approx(float(expected), rel=1e-3)
+    assert 0.3 < error / float(prior.diagonal().mean()) < 1
 
 
 @pytest.mark.parametrize(
@@ -159,8 +211,14 @@ def test_a_row_of_defenses_has_the_errors_of_all_and_the_entries_of_none():
     parts = [make(Defense, one, {}).deviations(shared)["a"] for one in ("noise", "round")]
     together = sum(one.square() for one in parts)
     assert torch.allclose(row.deviations(shared)["a"].square(), torch.as_tensor(together))
+    at = [
+        make(Defense, one, {}).deviations_at(shared, shared, 0.01)["a"]
+        for one in ("noise", "round")
+    ]
+    found = row.deviations_at(shared, shared, 0.01)["a"].square()
+    assert torch.allclose(found, torch.as_tensor(sum(one.square() for one in at)))
     pruned = {"a": shared["a"] * (shared["a"].abs() > 1.5)}
-    known = precision(make(Defense, "prune", {}), pruned)["a"]
+    known = precision(make(Defense, "prune", {}), shared, pruned, 10)["a"]
     assert ((known > 0) <= (pruned["a"] != 0)).all()
     assert (known > 0).any()
 
@@ -258,6 +316,21 @@ def test_noise_on_a_clipped_gradient_has_bounds_for_any_network(call, tmp_path):
     assert loud["ceiling"] < quiet["ceiling"]
     plain = call("bound", "--defense", "noise", "--images", "1", *WORDS, "--out", tmp_path / "n")
     assert "any network" not in plain[1]
+
+
+def test_a_ceiling_that_is_not_resolved_is_no_number(call, tmp_path, monkeypatch):
+    monkeypatch.setattr(privbench.bounds.run, "expected_error", lambda *given: (1e-12, 7))
+    words = ("--defense", "noise", "--images", "1", *WORDS, "--out", tmp_path)
+    code, printed, _ = call("bound", *words)
+    assert code == 0
+    assert "not resolved" in printed
+    assert "does not resolve 7 of 192 directions: there is no ceiling" in " ".join(printed.split())
+    for place in ("bounds.csv", "joined/ceiling.csv"):
+        [row] = pd.read_csv(tmp_path / place).to_dict("records")
+        assert math.isnan(row["ceiling"]), place
+    own = {key: row[key] for key in ("model", "weights", "weights_sha256", "dataset", "seed")}
+    own["threat"] = "knows nothing, batch 1"
+    assert not figures(joined(tmp_path), own | {"defense": row["defense"], "attack": "mean"})
 
 
 def test_decibels_are_those_of_psnr():

@@ -84,6 +84,7 @@ def run(*parts, model="vit_vanilla", batch=2):
     assert defense.by_tensor is any(part.by_tensor for part in parts)
     defense.measured(seen.update.tensors)
     defense.deviations(seen.update.tensors)
+    defense.deviations_at({}, seen.update.tensors, 0.01)
     defense.privacy(1000, 1e-5)
     defense.joined([seen.update])
     assert defense.feeds_back is any(part.feeds_back for part in parts)
