@@ -43,6 +43,11 @@ class Stack(Defense):
             "make one gradient out of the examples' gradients, and after the first of them there "
             "are none left. Choose one of them.",
         )
+        self._refuse(
+            [part for part in self.parts if part.feeds_back],
+            "add what they leave out to their next update, and rounds of both cannot be joined. "
+            "Leave feedback to one of them.",
+        )
         drawing = [part for part in self.parts if part.changes("draw")]
         for part in drawing:
             self._refuse(

@@ -116,8 +116,7 @@ def expected_error(information: Square, prior: Square, again: Again) -> tuple[fl
     inner[:, first:] = basis.T @ columns
     inner[first:, :first] = inner[:first, first:].T
     inner[first:, first:] = (inner[first:, first:] + inner[first:, first:].T) / 2
-    rest = float(torch.linalg.matrix_norm(inner[first:, first:]))
-    if ROUNDING * (top * rest) ** 0.5 > NEAR:  # a product is off by the root of either
+    if ROUNDING * top**0.5 > NEAR:  # products are off by the root of it, not by all of it
         known = (half @ basis[:, :first]).square().sum(0) / (1 + values[:first])
         return float(known.sum()) / len(prior), len(prior) - first
     return _left(half @ basis, inner), 0

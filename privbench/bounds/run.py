@@ -11,8 +11,8 @@ from privbench.bounds.ceiling import expected_error, jacobian, precision, typica
 from privbench.bounds.formal import informed, unaided
 from privbench.bounds.held import Held
 from privbench.bounds.plan import Request, Task, plan
+from privbench.bounds.smoothness import covariance_within
 from privbench.bounds.table import bound_tables
-from privbench.prior import covariance
 from privbench.records.bound import BoundRecord, BoundStore
 from privbench.running.client import share
 from privbench.running.environment import describe
@@ -74,7 +74,7 @@ def _bounded(task: Task, victims: Victims, held: Held, report: Report) -> BoundR
         report(title, done, len(here.at))
 
     matrix = held.information(here, known, tick)
-    prior = covariance(vit).to(matrix)
+    prior = covariance_within(vit, secret.images).to(matrix)
     mse, unresolved = expected_error(matrix, prior, lambda found: here.weighed(known, found, tick))
     notes = [UNRESOLVED.format(unresolved, len(prior))] if unresolved else []
     record = BoundRecord(

@@ -127,7 +127,7 @@ def test_no_information_leaves_the_prior_and_all_of_it_leaves_nothing():
         assert found == (pytest.approx(left), 0)
 
 
-@pytest.mark.parametrize("top", [1.0, 1e5, 1e9, 1e12])
+@pytest.mark.parametrize("top", [1.0, 1e5, 1e8, 1e10])
 def test_what_is_known_well_does_not_blur_what_is_known_of_the_rest(top):
     """Against the singular values of J, of which float64 resolves twice as many decades."""
     rng = torch.Generator().manual_seed(0)

@@ -121,6 +121,14 @@ def test_each_with_each_loses_no_part_or_is_refused_in_a_sentence(first):
     assert ran >= len(EVERY) // 2
 
 
+def test_feedback_of_two_is_refused_and_of_one_is_not():
+    plain, fed = ({"feedback": False}, {"feedback": True})
+    rows = [(first, second) for first in (plain, fed) for second in (plain, fed)]
+    told = [refused(make(Defense, "prune", a), make(Defense, "dgp", b)) for a, b in rows]
+    assert told[:3] == ["", "", ""]
+    assert "prune and dgp both add what they leave out to their next update" in told[3]
+
+
 def test_a_row_says_what_it_does_with_every_hook():
     assert set(HOOKS) <= vars(Stack).keys()
     kinds = (property, FunctionType)
