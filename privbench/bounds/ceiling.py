@@ -110,16 +110,26 @@ def expected_error(information: Square, prior: Square, again: Again) -> tuple[fl
         return _left(half, inner), 0
     values, basis = (one.flip(-1) for one in torch.linalg.eigh(inner))
     top = float(values[0])
-    first = int((values >= ROUNDING * top / NEAR).sum())
+    first = _clear(values, (half @ basis).square().sum(0), ROUNDING * top)
+    if ROUNDING * top**0.5 > NEAR:  # products are off by the root of it, not by all of it
+        known = (half @ basis[:, :first]).square().sum(0) / (1 + values[:first])
+        return float(known.sum()) / len(prior), len(prior) - first
     columns = half.T @ again((half @ basis[:, first:]).T).T
     inner = torch.diag(values)
     inner[:, first:] = basis.T @ columns
     inner[first:, :first] = inner[:first, first:].T
     inner[first:, first:] = (inner[first:, first:] + inner[first:, first:].T) / 2
-    if ROUNDING * top**0.5 > NEAR:  # products are off by the root of it, not by all of it
-        known = (half @ basis[:, :first]).square().sum(0) / (1 + values[:first])
-        return float(known.sum()) / len(prior), len(prior) - first
     return _left(half @ basis, inner), 0
+
+
+def _clear(values: Float[Tensor, " k"], weights: Float[Tensor, " k"], blur: float) -> int:
+    """Return how many of the largest eigenvalues may be off by the blur, and nothing else is.
+
+    What that makes of the error is at most `NEAR` of the least that it can be.
+    """
+    least = (weights / (1 + values.clamp(min=0) + blur)).sum()
+    off = (weights * blur / (1 + values.clamp(min=0)).square()).cumsum(0)
+    return int(((off <= NEAR * least) & (values >= 10 * blur)).sum())
 
 
 def _left(half: Square, inner: Square) -> float:
