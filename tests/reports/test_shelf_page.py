@@ -27,15 +27,15 @@ def test_rows_begin_with_the_worst_and_name_what_had_more_patience(tmp_path):
         ("other", "none", "auto", 8, 1.0, 1.0, 1.0, 1.0, 1.0),
     ]
     pd.DataFrame(rows, columns=BOARD + INTERVAL).to_csv(tmp_path / "leaderboard.csv")
-    ceiling = {"model": ["v"], "defense": ["weak"], "ceiling": [52.25], "n": [1]}
+    names = {"model": ["v", "v"], "defense": ["weak", "none"]}
+    ceiling = names | {"ceiling": [52.25, None], "n": [1, 1]}
     pd.DataFrame(ceiling).to_csv(tmp_path / "bounds.csv")
     lost = {"price": [0.021, None], "price_lo": [0.012, None], "price_hi": [0.03, None]}
-    names = {"model": ["v", "v"], "defense": ["weak", "none"]}
     pd.DataFrame(names | lost).to_csv(tmp_path / "price.csv")
     script = runpy.run_path(str(SCRIPT))
     script["lines"].__globals__["FOLDER"] = tmp_path
     assert script["lines"]("v")[2:] == [
-        "| `none` | 8 | 100.0 | 100.0 | 100.0 |  |  |  |",
+        "| `none` | 8 | 100.0 | 100.0 | 100.0 |  | not resolved |  |",
         "| `weak`* | 24 | 30.0 (28.0 to 32.0) | 31.0 | 30.5 | `map` 40.0 (35.0 to 45.0), n 4 "
         "| 52.2, n 1 | 2.1 (1.2 to 3.0) |",
     ]
