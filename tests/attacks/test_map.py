@@ -6,7 +6,7 @@ import torch
 from privbench.attack import Attack
 from privbench.attacks._map.descent import descend, newton_coordinates
 from privbench.attacks._map.posterior import Posterior
-from privbench.bounds.ceiling import expected_error, information, jacobian, precision
+from privbench.bounds.ceiling import expected_error, jacobian, precision
 from privbench.component import make
 from privbench.defense import Defense
 from privbench.errors import UnsupportedModel
@@ -54,9 +54,14 @@ def test_it_finds_what_the_closed_form_loses_in_the_noise():
 def test_from_nearby_it_comes_as_near_as_its_ceiling_allows():
     """From where the equations are linear: the bottom is the posterior's, and it is reached."""
     seen, secret = observed(("noise", {"sigma": 0.01}), embed_dim=64)
-    known = precision(seen.model.defense, seen.update.tensors)
-    around = information(jacobian(seen, secret.images, secret.labels, None), known)
-    ceiling = decibels(expected_error(around, covariance(seen.model.vit))[0])
+    here = jacobian(seen, secret.images, secret.labels, None)
+    known = precision(seen.model.defense, here.gradient, seen.update.tensors, len(here.at))
+    prior = covariance(seen.model.vit)
+    mse, unresolved = expected_error(
+        here.normal(known), prior, lambda along: here.weighed(known, along)
+    )
+    assert unresolved == 0
+    ceiling = decibels(mse)
     posterior = Posterior(seen, None)
     near = secret.images + 0.005 * torch.randn(seen.shape, generator=generator("near"))
     at = posterior.join(near, seen.update.tensors[ViT.HEAD_BIAS][None])
