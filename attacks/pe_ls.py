@@ -7,17 +7,21 @@ whenever D has rank n; no label, no evaluation of the model. What the system lea
 rounding or noise has covered, is filled in by the smoothness of pictures.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from privbench.attack import Attack, Tick
 from privbench.attacks._linear.denoise import solve
+from privbench.attacks._linear.masked import solve as solve_beside
 from privbench.attacks._linear.smooth import complete_columns, complete_rows
-from privbench.attacks._update.reading import comparable, from_pictures
+from privbench.attacks._linear.waves import Waves
+from privbench.attacks._update.reading import comparable, from_pictures, mask
 from privbench.attacks._update.stated import system_errors, wire_errors
-from privbench.attacks._update.system import System, read, relative
+from privbench.attacks._update.system import PROJECTION_BIAS, System, read, relative
 from privbench.observation import Observation
 from privbench.roles import Role
 from privbench.threat import Reconstruction
@@ -37,7 +41,7 @@ class PositionLeastSquares(Attack):
     """Exact picture of one client from two shared tensors, by one singular value decomposition."""
 
     paper: ClassVar[str] = "privbench; after APRIL, arXiv:2112.14087"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     roles: ClassVar[frozenset[Role]] = frozenset({Role.POSITIONS, Role.STEM})
     threshold: float = 1e-13
     """Singular values below this share of the largest count as zero."""
@@ -47,7 +51,7 @@ class PositionLeastSquares(Attack):
         vit, batch = seen.model.vit, seen.shape[0]
         shared = from_pictures(seen)
         system = read(shared, vit.prefix, comparable(seen))
-        known = wire_errors(seen, shared)
+        known, draw = wire_errors(seen, shared), mask(seen)
         token, embedding = system.token, system.embedding
         n, d = token.shape
         u, s, vh = torch.linalg.svd(token)
@@ -82,6 +86,12 @@ class PositionLeastSquares(Attack):
             patches, free, warning = _batch(system, patches, vh[rank:].T, batch, vit.patch)
             report["ambiguity"] = float(free * batch * n)
             warnings.append(warning)
+        elif draw is not None and draw.mask.any():
+            patches = _beside(seen, shared, system, ~draw.mask[0])
+            warnings.append(
+                "Patches are masked, and their token gradients not shared: shown ones are least "
+                "squares beside them, and they are a guess by the shown ones."
+            )
         elif system.dead:
             warnings.append("Some positions have no gradient (masked): minimum-norm solution.")
         elif residual > EXACT or known:
@@ -105,6 +115,23 @@ class PositionLeastSquares(Attack):
             report=report,
             warnings=tuple(warnings),
         )
+
+
+def _beside(
+    seen: Observation,
+    shared: Mapping[str, Tensor],
+    system: System,
+    shown: Bool[Tensor, " n"],
+) -> Float[Tensor, "n p"]:
+    """Return patches where some are masked; those have no row of their own in D."""
+    vit, alike = seen.model.vit, comparable(seen)
+    of_token, of_embedding, _ = system_errors(seen, shared, system, shown)
+    total = shared.get(PROJECTION_BIAS)
+    if alike is not None and PROJECTION_BIAS not in alike:
+        total = None
+    prior = Waves(vit.side, vit.patch, vit.std.flatten().double())
+    sides = system.token, system.embedding, None if total is None else total.double()
+    return solve_beside(*sides, of_token, of_embedding, shown, prior)
 
 
 def _batch(
