@@ -10,8 +10,9 @@ the network (`_map/spans`): layers of one block, of two, of all.
 from typing import Annotated, ClassVar, Literal
 
 import torch
+from jaxtyping import Bool
 from pydantic import Field
-from torch import Generator
+from torch import Generator, Tensor
 
 from privbench.attack import Attack, Tick, check
 from privbench.attacks._map.descent import Step, descend, newton_coordinates
@@ -22,7 +23,7 @@ from privbench.attacks._update.reading import labels, mask
 from privbench.component import make
 from privbench.errors import PrivbenchError, UnsupportedModel
 from privbench.observation import Observation
-from privbench.threat import Images, Randomness, Reconstruction
+from privbench.threat import Draw, Images, Randomness, Reconstruction
 from privbench.vit import ViT
 
 MOST = 2**13
@@ -42,7 +43,7 @@ the patch projection at first, and all with the head at last. One picture at noi
 class MaximumAPosteriori(Attack):
     """Most probable picture given every entry, its known error and a Gaussian prior; slow."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     paper: ClassVar[str] = "privbench; prior and likelihood as in arXiv:2111.04706"
     start: Literal["pe_ls", "span", "mean"] = "pe_ls"
     """Attack whose picture it begins with; the mean color where that one cannot run."""
@@ -85,7 +86,7 @@ class MaximumAPosteriori(Attack):
         report = {"misfit_first": first}
         flat = torch.equal(images, vit.mean.expand_as(images))  # fits no sizes to what comes back
         if self.spans and first > FAR * posterior.whole and not flat:
-            nearer, used = self._approach(posterior, images, step)
+            nearer, used = self._approach(posterior, images, vit.patch, step)
             other = posterior.join(nearer, _slopes(posterior, nearer, known))
             below, _, left = posterior.value(other.double())
             report["misfit_spans"] = left
@@ -116,19 +117,33 @@ class MaximumAPosteriori(Attack):
             picture.clone(), misfit, known, calls, report, tuple(warnings), draw=None
         )
 
-    def _approach(self, posterior: Posterior, images: Images, step: Step) -> tuple[Images, int]:
-        """Return a picture whose layers' inputs span what was shared, and the evaluations."""
+    def _approach(
+        self, posterior: Posterior, images: Images, patch: int, step: Step
+    ) -> tuple[Images, int]:
+        """Return a picture whose layers' inputs span what was shared, and the evaluations.
+
+        Once masked patches are about to be known, where they stand says nothing of them any more:
+        else the prior bends them to what stands beside the wrong place.
+        """
         at, calls = images.flatten(), 0
-        half = torch.block_diag(*[posterior.half] * len(images))
+        masked = _masked(posterior)
+        loose = posterior if masked is None else posterior.without_seats(masked, patch)
         for least, blocks in STAGES:
-            spans = Spans(posterior, least)
+            if masked is not None and blocks == 0:
+                continue  # `pe_ls` went that way, and farther
+            prior = posterior if least == STAGES[1][0] else loose
+            spans = Spans(prior, least)
             spans.use(blocks)
             if not spans.used:
                 continue
             now = at.view(images.shape)
             spans.fit(now)
             # the stem's own equations are linear: Newton's step, or nearly
-            coordinates = half if blocks != 0 else spans.coordinates(now)
+            coordinates = (
+                torch.block_diag(*[prior.half] * len(images))
+                if blocks != 0
+                else spans.coordinates(now)
+            )
             at, _, used = descend(spans, at, coordinates, self.spans, step)
             calls += used
         return at.view(images.shape), calls
@@ -143,6 +158,14 @@ class MaximumAPosteriori(Attack):
         except PrivbenchError:
             return seen.model.vit.mean.expand(seen.shape).clone(), draw, 0
         return found.images, found.draw or draw, found.gradient_calls
+
+
+def _masked(posterior: Posterior) -> Bool[Tensor, " n"] | None:
+    """Return the mask of one picture of which some patches are shown, else None."""
+    draw = posterior.draw
+    if not isinstance(draw, Draw) or len(draw.mask) > 1:
+        return None
+    return draw.mask[0] if draw.mask.any() and not draw.mask.all() else None
 
 
 def _slopes(posterior: Posterior, images: Images, known: torch.Tensor) -> torch.Tensor:

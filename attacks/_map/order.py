@@ -4,6 +4,7 @@ import torch
 from torch import Generator
 
 from privbench.attacks._map.posterior import Posterior
+from privbench.attacks._map.seats import Seats
 from privbench.attacks._order.reassembly import reassemble
 from privbench.attacks._update.reading import placeless
 from privbench.jacobian import Unknowns
@@ -19,14 +20,19 @@ SMALL = 2
 def arranged(seen: Observation, posterior: Posterior, at: Unknowns, rng: Generator) -> Unknowns:
     """Put patches that share an embedding in order, if that is more probable.
 
-    They enter as a set, so the prior alone tells; seams propose.
+    They enter as a set, so the prior alone tells. Seams propose, and beside shown patches of one
+    picture the prior itself.
     """
+    vit = seen.model.vit
     draw = posterior.draw if isinstance(posterior.draw, Draw) else None
-    few = seen.model.vit.grid <= SMALL
-    if few or not placeless(seen, draw).any():
+    loose = placeless(seen, draw)
+    if not loose.any():
         return at
     images, slopes = posterior.split(at)
-    placed = reassemble(seen, images, rng, ARRANGEMENTS, lambda *_: None, draw).images
-    other = torch.cat([placed.flatten(), slopes.flatten()])
-    costs = [float(posterior.whitened(one).square().sum()) for one in (at, other)]
-    return other if costs[1] < costs[0] else at
+    found = [at]
+    if vit.grid > SMALL:
+        placed = reassemble(seen, images, rng, ARRANGEMENTS, lambda *_: None, draw).images
+        found.append(torch.cat([placed.flatten(), slopes.flatten()]))
+    if len(images) == 1 and not loose.all():
+        found.append(Seats(posterior, loose, vit.patch).ordered(at, rng))
+    return min(found, key=lambda one: float(posterior.whitened(one).square().sum()))

@@ -6,9 +6,10 @@ size, and all of its entries, depend on it exponentially.
 """
 
 from collections.abc import Mapping
+from copy import copy
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.func import functional_call
 
@@ -19,6 +20,7 @@ from privbench.client_step import ClientStep, Gradient
 from privbench.errors import BadUpdate
 from privbench.jacobian import Jacobian, Unknowns, precision
 from privbench.observation import Observation
+from privbench.patches import cut
 from privbench.prior import covariance
 from privbench.threat import Images, Randomness
 
@@ -53,6 +55,25 @@ class Posterior:
         self.weights = {n: self.step.vit.get_parameter(n).detach().clone() for n in self.data}
         self.mean = vit.mean.double().expand(seen.shape).flatten()
         self.half = torch.linalg.cholesky(covariance(vit))  # k k
+
+    def places(self, side: int) -> Int[Tensor, "n p"]:
+        """Return which unknowns patches of this side of the first picture are, on a CPU."""
+        numbers = torch.arange(self.pixels, dtype=torch.float64)
+        return cut(numbers.view(self.shape), side)[0].long()
+
+    def without_seats(self, masked: Bool[Tensor, " n"], side: int) -> "Posterior":
+        """Return it with masked patches of this side independent of all others, as in a set.
+
+        Where such a patch stands says nothing then of what is on it.
+        """
+        other = copy(self)
+        places = self.places(side)[masked.cpu()]
+        group = torch.full((self.pixels,), -1)
+        group[places] = torch.arange(len(places))[:, None]
+        group = group.to(self.half.device)
+        whole = self.half @ self.half.T
+        other.half = torch.linalg.cholesky(torch.where(group[:, None] == group, whole, 0.0))
+        return other
 
     def logits(self, weights: Mapping[str, Tensor], images: Images) -> Tensor:
         """Answers of the network that a client runs, b x classes."""
