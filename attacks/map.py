@@ -38,6 +38,9 @@ STAGES = ((0.0, 0), (0.1, 1), (0.03, 1), (0.0, 1), (0.0, 2), (0.0, None))
 """Least error, as a share of a tensor's root mean square, and blocks whose layers count, none but
 the patch projection at first, and all with the head at last. One picture at noise of 1 % came to
 40.2 dB, and to 39.0 without stronger noise at first."""
+OF_A_SET = ((0.1, 1), (0.03, 1), (0.01, 1), (0.0, 1), (0.0, 2))
+"""The same where some patches are masked, from a closed form that knows of them. The step to 0.01
+gains 5 dB where bfloat16 was sent, as do coordinates in which the patch projection is round."""
 
 
 class MaximumAPosteriori(Attack):
@@ -128,10 +131,9 @@ class MaximumAPosteriori(Attack):
         at, calls = images.flatten(), 0
         masked = _masked(posterior)
         loose = posterior if masked is None else posterior.without_seats(masked, patch)
-        for least, blocks in STAGES:
-            if masked is not None and blocks == 0:
-                continue  # `pe_ls` went that way, and farther
-            prior = posterior if least == STAGES[1][0] else loose
+        for least, blocks in STAGES if masked is None else OF_A_SET:
+            first = least == OF_A_SET[0][0]
+            prior = posterior if first else loose
             spans = Spans(prior, least)
             spans.use(blocks)
             if not spans.used:
@@ -139,11 +141,9 @@ class MaximumAPosteriori(Attack):
             now = at.view(images.shape)
             spans.fit(now)
             # the stem's own equations are linear: Newton's step, or nearly
-            coordinates = (
-                torch.block_diag(*[prior.half] * len(images))
-                if blocks != 0
-                else spans.coordinates(now)
-            )
+            linear = blocks == 0 or not (masked is None or first)
+            half = torch.block_diag(*[prior.half] * len(images))
+            coordinates = spans.coordinates(now) if linear else half
             at, _, used = descend(spans, at, coordinates, self.spans, step)
             calls += used
         return at.view(images.shape), calls
