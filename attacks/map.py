@@ -4,7 +4,8 @@ The noise of a million entries averages out over three thousand pixels, if all o
 From a closed form's picture L-BFGS goes down the posterior, in coordinates in which the prior is
 round, then in those in which the posterior itself is, by its exact Gauss-Newton matrix. Where that
 picture explains too little of the update, it is first brought nearer without the way back through
-the network (`_map/spans`): layers of one block, of two, of all.
+the network (`_map/spans`): layers of one block, of two, of all. Masked patches are looked for as a
+set, and put in order afterwards.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -39,8 +40,9 @@ STAGES = ((0.0, 0), (0.1, 1), (0.03, 1), (0.0, 1), (0.0, 2), (0.0, None))
 the patch projection at first, and all with the head at last. One picture at noise of 1 % came to
 40.2 dB, and to 39.0 without stronger noise at first."""
 OF_A_SET = ((0.1, 1), (0.03, 1), (0.01, 1), (0.0, 1), (0.0, 2))
-"""The same where some patches are masked, from a closed form that knows of them. The step to 0.01
-gains 5 dB where bfloat16 was sent, as do coordinates in which the patch projection is round."""
+"""The same where some patches are masked, from a closed form that knows of them; from the second on
+in coordinates in which the patch projection is round. One picture sent as bfloat16 came to 34.5 dB
+after matching by those of one block, and in the prior's coordinates to 29.2."""
 
 
 class MaximumAPosteriori(Attack):

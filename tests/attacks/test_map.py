@@ -119,3 +119,15 @@ def test_pictures_too_large_for_a_matrix_are_refused_in_a_sentence(victim, share
     seen, _ = shared(victim("vit_vanilla"), 3)
     with pytest.raises(UnsupportedModel, match="3 of 32 px are too many"):
         run(seen)
+
+
+@pytest.mark.slow
+def test_masked_patches_are_found_as_a_set_and_put_beside_the_shown_ones(pictures):
+    """The way through two blocks, less than half as long as usual: 20 seconds on one core."""
+    victim = load("vit_mjp", {}, (make(Defense, "noise", {}),), None, CPU)
+    seen, secret = share(victim, *pictures(1), ThreatModel(), (0, 0))
+    closed = make(Attack, "pe_ls", {}).reconstruct(seen, generator("a"), quiet)
+    found = run(seen, spans=30, steps=1, newton=0)
+    assert psnr(found.images, secret.images) > psnr(closed.images, secret.images) + 2
+    shown = ~secret.draw.mask[0].view(8, 8).repeat_interleave(4, 0).repeat_interleave(4, 1)
+    assert psnr(found.images[..., shown], secret.fed[..., shown]) > 28
