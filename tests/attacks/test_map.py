@@ -14,7 +14,7 @@ from privbench.prior import covariance
 from privbench.records.bound import decibels
 from privbench.running.client import share
 from privbench.seeds import generator
-from privbench.threat import ThreatModel
+from privbench.threat import Draw, ThreatModel
 from privbench.victims.load import load
 from privbench.vit import ViT
 from tests.conftest import CPU, psnr, quiet
@@ -125,9 +125,11 @@ def test_pictures_too_large_for_a_matrix_are_refused_in_a_sentence(victim, share
 def test_masked_patches_are_found_as_a_set_and_put_beside_the_shown_ones(pictures):
     """The way through two blocks, less than half as long as usual: 20 seconds on one core."""
     victim = load("vit_mjp", {}, (make(Defense, "noise", {}),), None, CPU)
-    seen, secret = share(victim, *pictures(1), ThreatModel(), (0, 0))
+    images, labels = pictures(1)
+    seen, secret = share(victim, images, labels, ThreatModel(), (0, 0))
     closed = make(Attack, "pe_ls", {}).reconstruct(seen, generator("a"), quiet)
     found = run(seen, spans=30, steps=1, newton=0)
     assert psnr(found.images, secret.images) > psnr(closed.images, secret.images) + 2
+    assert isinstance(secret.draw, Draw)
     shown = ~secret.draw.mask[0].view(8, 8).repeat_interleave(4, 0).repeat_interleave(4, 1)
     assert psnr(found.images[..., shown], secret.fed[..., shown]) > 28

@@ -14,7 +14,7 @@ from privbench.patches import cut, join
 from privbench.prior import covariance
 from privbench.running.client import share
 from privbench.seeds import generator
-from privbench.threat import ThreatModel
+from privbench.threat import Draw, ThreatModel
 from privbench.victims.load import load
 from tests.conftest import CPU, psnr, quiet
 
@@ -112,9 +112,11 @@ def test_masked_patches_are_what_the_prior_expects_beside_shown_ones():
 def test_pe_ls_finds_shown_patches_of_a_trained_victim(pictures, defense, settings):
     """Without errors worth the name the masked rest was once taken for exact, at 8 dB."""
     victim = load("vit_mjp", {}, (make(Defense, defense, settings),), None, CPU)
-    seen, secret = share(victim, *pictures(1), ThreatModel(), (0,))
+    images, labels = pictures(1)
+    seen, secret = share(victim, images, labels, ThreatModel(), (0,))
     answer = make(Attack, "pe_ls", {}).reconstruct(seen, generator("a"), quiet)
     flat = seen.model.vit.mean.expand(seen.shape)
+    assert isinstance(secret.draw, Draw)
     shown = ~secret.draw.mask[0].view(8, 8).repeat_interleave(4, 0).repeat_interleave(4, 1)
     assert psnr(answer.images[..., shown], secret.fed[..., shown]) > 18
     assert psnr(answer.images, secret.fed) > psnr(flat, secret.fed) + 4

@@ -8,6 +8,7 @@ from privbench.attacks._map.seats import OFF, Seats
 from privbench.attacks._update.reading import mask
 from privbench.patches import cut
 from privbench.seeds import generator
+from privbench.threat import Draw
 from tests.attacks.test_map import observed
 
 
@@ -15,6 +16,7 @@ from tests.attacks.test_map import observed
 def set_of_patches():
     """A picture of the prior in 16 patches of 2 px, of which a block is masked."""
     seen, secret = observed(("noise", {"sigma": 0.01}), model="vit_mjp", patch_size=2, ratio=0.4)
+    assert isinstance(secret.draw, Draw)
     posterior = Posterior(seen, mask(seen))
     slopes = torch.zeros(posterior.blank.numel())
     return posterior, secret.draw.mask[0], torch.cat([secret.images.flatten(), slopes])
