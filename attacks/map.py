@@ -19,7 +19,7 @@ from privbench.attack import Attack, Tick, check
 from privbench.attacks._map.descent import Step, descend, newton_coordinates
 from privbench.attacks._map.order import arranged
 from privbench.attacks._map.posterior import Posterior
-from privbench.attacks._map.spans import Spans
+from privbench.attacks._map.spans import OF_A_SET, STAGES, Spans, Stages, schedule
 from privbench.attacks._update.reading import labels, mask
 from privbench.component import make
 from privbench.errors import PrivbenchError, UnsupportedModel
@@ -35,14 +35,6 @@ FAR = 0.1
 """Share of the update that a first picture may leave unexplained: 0.01 to 0.07 at noise of 1 %,
 from where the way down arrives, 0.04 to 0.2 at 2 % and 0.1 to 0.6 at 5 % (four pictures each); at
 10 % 0.3 and 0.9, and from the latter it leads nowhere (two pictures; trained `vit_vanilla`)."""
-STAGES = ((0.0, 0), (0.1, 1), (0.03, 1), (0.0, 1), (0.0, 2), (0.0, None))
-"""Least error, as a share of a tensor's root mean square, and blocks whose layers count, none but
-the patch projection at first, and all with the head at last. One picture at noise of 1 % came to
-40.2 dB, and to 39.0 without stronger noise at first."""
-OF_A_SET = ((0.1, 1), (0.03, 1), (0.01, 1), (0.0, 1), (0.0, 2))
-"""The same where some patches are masked, from a closed form that knows of them; from the second on
-in coordinates in which the patch projection is round. One picture sent as bfloat16 came to 34.5 dB
-after matching by those of one block, and in the prior's coordinates to 29.2."""
 
 
 class MaximumAPosteriori(Attack):
@@ -78,7 +70,8 @@ class MaximumAPosteriori(Attack):
         known = labels(seen)
         posterior = Posterior(seen, draw)
         at = posterior.join(images, _slopes(posterior, images, known))
-        stages = self.spans * len(STAGES)
+        planned = schedule(posterior, _masked(posterior) is not None)
+        stages = self.spans * len(planned)
         total = stages + self.steps + self.newton + posterior.pixels * bool(self.newton)
         done = 0
 
@@ -89,9 +82,10 @@ class MaximumAPosteriori(Attack):
 
         cost, _, first = posterior.value(at.double())
         report = {"misfit_first": first}
-        flat = torch.equal(images, vit.mean.expand_as(images))  # fits no sizes to what comes back
+        # a blank picture fits no sizes to what comes back, unless they are told for each entry
+        flat = planned in (STAGES, OF_A_SET) and torch.equal(images, vit.mean.expand_as(images))
         if self.spans and first > FAR * posterior.whole and not flat:
-            nearer, used = self._approach(posterior, images, vit.patch, step)
+            nearer, used = self._approach(posterior, images, vit.patch, planned, step)
             other = posterior.join(nearer, _slopes(posterior, nearer, known))
             below, _, left = posterior.value(other.double())
             report["misfit_spans"] = left
@@ -123,7 +117,7 @@ class MaximumAPosteriori(Attack):
         )
 
     def _approach(
-        self, posterior: Posterior, images: Images, patch: int, step: Step
+        self, posterior: Posterior, images: Images, patch: int, planned: Stages, step: Step
     ) -> tuple[Images, int]:
         """Return a picture whose layers' inputs span what was shared, and the evaluations.
 
@@ -133,9 +127,9 @@ class MaximumAPosteriori(Attack):
         at, calls = images.flatten(), 0
         masked = _masked(posterior)
         loose = posterior if masked is None else posterior.without_seats(masked, patch)
-        for least, blocks in STAGES if masked is None else OF_A_SET:
-            first = least == OF_A_SET[0][0]
-            prior = posterior if first else loose
+        for number, (least, blocks) in enumerate(planned):
+            early = number == 0 or blocks == 0
+            prior = posterior if early else loose
             spans = Spans(prior, least)
             spans.use(blocks)
             if not spans.used:
@@ -143,7 +137,7 @@ class MaximumAPosteriori(Attack):
             now = at.view(images.shape)
             spans.fit(now)
             # the stem's own equations are linear: Newton's step, or nearly
-            linear = blocks == 0 or not (masked is None or first)
+            linear = blocks == 0 or (planned is OF_A_SET and not early)
             half = torch.block_diag(*[prior.half] * len(images))
             coordinates = spans.coordinates(now) if linear else half
             at, _, used = descend(spans, at, coordinates, self.spans, step)
@@ -173,9 +167,11 @@ def _masked(posterior: Posterior) -> Bool[Tensor, " n"] | None:
 def _slopes(posterior: Posterior, images: Images, known: torch.Tensor) -> torch.Tensor:
     """Return q - y: as the bias of the head shows it, else as the network has it on the picture."""
     told = posterior.data.get(ViT.HEAD_BIAS)
-    if told is not None and len(images) == 1:
-        return told[None]
     with torch.no_grad():
         found = posterior.logits(posterior.weights, images).softmax(1)
     found[range(len(images)), known] -= 1
-    return found / len(images)
+    if told is None or len(images) > 1:
+        return found / len(images)
+    kept = posterior.known[ViT.HEAD_BIAS] > 0
+    factor = (told * found[0])[kept].sum() / found[0, kept].square().sum()
+    return torch.where(kept, told, factor * found[0] if kept.any() else found[0])[None]

@@ -8,6 +8,7 @@ from torch.distributions import MultivariateNormal
 
 from privbench.attack import Attack
 from privbench.attacks._map.descent import descend
+from privbench.attacks._map.kept import Kept
 from privbench.attacks._map.order import arranged
 from privbench.attacks._map.posterior import Posterior
 from privbench.attacks._map.spans import Layer, Spans
@@ -87,6 +88,7 @@ def test_newtons_step_solves_the_stem_where_slopes_are_told():
     spans = Spans(Posterior(seen, None))
     spans.use(0)
     for one in spans.used:
+        assert isinstance(one, Layer)
         assert one.sizes is not None
         one.sizes = torch.zeros_like(one.sizes)
     at = seen.model.vit.mean.expand(seen.shape).flatten().double()
@@ -100,6 +102,7 @@ def test_rows_of_patches_without_a_gradient_are_left_open():
     seen, secret = observed(("noise", {"sigma": 0.1}), model="vit_mjp")
     stem = Spans(Posterior(seen, secret.draw)).layers[0]
     assert isinstance(secret.draw, Draw)
+    assert isinstance(stem, Layer)
     assert stem.fixed is not None
     assert stem.told is not None
     assert torch.equal(stem.fixed, ~secret.draw.mask[0])
@@ -111,13 +114,24 @@ def test_errors_are_at_least_a_share_of_each_tensor():
     posterior = Posterior(seen, None)
     own, more, less = (Spans(posterior, least).layers for least in (0.0, 0.1, 0.001))
     for one, other, same in zip(own, more, less, strict=True):
+        assert isinstance(one, Layer)
+        assert isinstance(other, Layer)
+        assert isinstance(same, Layer)
         assert one.weight / other.weight == pytest.approx(10, rel=0.01)
         assert same.weight == one.weight
 
 
-def test_layers_with_entries_that_the_defense_made_do_not_count():
+def test_layers_with_entries_that_the_defense_made_count_by_the_others():
     seen, _ = observed(("prune", {"ratio": 0.5}), ("noise", {"sigma": 0.01}))
-    assert not Spans(Posterior(seen, None)).layers
+    layers = Spans(Posterior(seen, None)).layers
+    assert layers
+    for one in layers:
+        assert isinstance(one, Kept)
+        assert one.cut is not None
+        weights, missing = one.rows[:, :-1], one.cut.missing[:, :-1]
+        assert float(weights[~missing].abs().min()) >= one.cut.within.low
+        assert not weights[missing].any()
+        assert (one.known[:, :-1] > 0).all()
 
 
 def test_it_comes_nearer_from_afar():
