@@ -21,7 +21,7 @@ class DualPruning(FedBack):
     """
 
     paper: ClassVar[str] = "arXiv:2401.16687"
-    answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls")
+    answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls", "map")
     largest: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the entries that are removed for their size."""
     smallest: Annotated[float, Field(ge=0, lt=1)] = 0.75

@@ -17,7 +17,7 @@ from privbench.vit import ViT
 class MaskedJigsaw(Shuffle):
     """Masked Jigsaw Puzzle: masked patches change places and share one unknown embedding."""
 
-    answered_by: ClassVar[tuple[str, ...]] = ("auto", "span", "rounds")
+    answered_by: ClassVar[tuple[str, ...]] = ("auto", "span", "rounds", "map")
     UNKNOWN: ClassVar[str] = "unknown_embed"
     LOCALIZER: ClassVar[str] = "localizer"
     reveals: ClassVar[frozenset[str]] = frozenset({"mask"})

@@ -21,7 +21,7 @@ class Prune(FedBack):
     """
 
     paper: ClassVar[str] = "arXiv:1712.01887"
-    answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls")
+    answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls", "map")
     ratio: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Share of the entries of each tensor that become zero."""
     feedback: bool = False

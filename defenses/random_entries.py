@@ -22,7 +22,7 @@ class RandomEntries(Defense):
     """
 
     paper: ClassVar[str] = "arXiv:2409.19988"
-    answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls")
+    answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls", "map")
     share: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Chance of each entry to be shared."""
     mask: Literal["fixed", "fresh"] = "fixed"

@@ -17,7 +17,8 @@ def test_moments_are_those_of_a_fine_grid(mean, root, high):
     weights = log.softmax(0)
     expected = float(weights @ line)
     spread = float(weights @ (line - expected).square())
-    found = moments(*torch.tensor([[mean], [root**2]]).double(), Bounds(1.0, high))
+    there, variance = torch.tensor([[mean], [root**2]]).double()
+    found = moments(there, variance, Bounds(1.0, high))
     assert float(found[0]) == pytest.approx(expected, abs=5e-4)
     assert float(found[1]) == pytest.approx(spread, rel=1e-2, abs=5e-4)
 
@@ -25,7 +26,7 @@ def test_moments_are_those_of_a_fine_grid(mean, root, high):
 def test_a_site_gives_an_entry_the_moments_within_its_bounds():
     mean, variance = torch.tensor([0.3, -0.7, 0.0]).double(), torch.tensor([1.0, 0.5, 9.0]).double()
     within, values, known = Bounds(0.5, 50.0), torch.zeros(3).double(), torch.zeros(3).double()
-    expected = moments(mean, variance, within)
+    expected, at, whole = moments(mean, variance, within), mean, variance
     for _ in range(40):
         whole = 1 / (1 / variance + known)
         at = whole * (mean / variance + known * values)
