@@ -148,7 +148,7 @@ def test_the_table_of_the_run_is_the_file(ran):
     assert len(table) == 4
     assert table.loc[("vit_vanilla(depth=1)", "pe_ls"), "psnr"] > 60
     assert table.loc[("vit_mjp(depth=1)", "pe_ls"), "psnr_control"] > 60
-    assert table.loc[("vit_mjp(depth=1)", "pe_ls"), "psnr"] < 15
+    assert table.loc[("vit_mjp(depth=1)", "pe_ls"), "psnr"] < 20, "masked patches are a guess"
 
 
 def test_leaderboard_writes_the_same_file_again(ran, call):
