@@ -186,6 +186,20 @@ def test_the_finding_is_about_the_victim_that_others_are_compared_with_and_tells
     assert "to pe_ls, 90.0 dB once patches are in the order that fits best (30.0 dB less" in second
 
 
+def test_what_met_no_attack_made_for_it_is_not_said_to_hide_most():
+    def under(name, leaks):
+        return images([leaks] * 2, model="vit_vanilla", defense=[part(name)])
+
+    plain = images([50.0, 60.0], model="vit_vanilla")
+    some = [*plain, *under("clip", 40.0), *under("noise", 30.0), *under("head_only", 9.5)]
+    second = finding(board(some)[0], set())[1]
+    assert second.startswith("Of 3 defended victims, vit_vanilla with clip hides least")
+    assert "; vit_vanilla with noise hides most" in second
+    some = [*plain, *under("clip", 40.0), *under("head_only", 9.5)]
+    second = finding(board(some)[0], set())[1]
+    assert second.endswith("; no other has faced an attack that is made for its defense.")
+
+
 def test_what_no_record_shows_is_said_to_be_unknown():
     first, second, third = finding(board(images([30.0], control="vit_vanilla"))[0], set())
     assert first.startswith("No undefended victim is among these records")

@@ -10,6 +10,8 @@ from privbench.reports.leaderboard import LEAKS
 
 SAME = 1e-6
 """Decibels."""
+UNFACED = "unranked"
+"""Flag of a row whose defense met no attack made for it: that nothing came back shows nothing."""
 
 Row = dict[str, Any]
 
@@ -77,11 +79,14 @@ def _defended(rows: Sequence[Row]) -> str:
         return "No defended victim is among these records."
     if len(known) == 1:
         return f"{_named(known[0])} leaves {_changed(known[0])}."
-    most, least = known[0], known[-1]
-    return (
-        f"Of {len(known)} defended victims, {_named(most)} hides least and leaves "
-        f"{_changed(most)}; {_named(least)} hides most, with {_changed(least)}."
+    most = known[0]
+    least = next((row for row in reversed(known[1:]) if UNFACED not in row["flags"]), None)
+    text = (
+        f"Of {len(known)} defended victims, {_named(most)} hides least and leaves {_changed(most)}"
     )
+    if least is None:
+        return f"{text}; no other has faced an attack that is made for its defense."
+    return f"{text}; {_named(least)} hides most, with {_changed(least)}."
 
 
 def _changed(row: Row) -> str:
