@@ -85,7 +85,7 @@ class MaximumAPosteriori(Attack):
         # a blank picture fits no sizes to what comes back, unless they are told for each entry
         flat = planned in (STAGES, OF_A_SET) and torch.equal(images, vit.mean.expand_as(images))
         if self.spans and first > FAR * posterior.whole and not flat:
-            nearer, used = self._approach(posterior, images, vit.patch, planned, step)
+            nearer, used = self._approach(posterior, images, planned, step)
             other = posterior.join(nearer, _slopes(posterior, nearer, known))
             below, _, left = posterior.value(other.double())
             report["misfit_spans"] = left
@@ -117,7 +117,7 @@ class MaximumAPosteriori(Attack):
         )
 
     def _approach(
-        self, posterior: Posterior, images: Images, patch: int, planned: Stages, step: Step
+        self, posterior: Posterior, images: Images, planned: Stages, step: Step
     ) -> tuple[Images, int]:
         """Return a picture whose layers' inputs span what was shared, and the evaluations.
 
@@ -126,7 +126,7 @@ class MaximumAPosteriori(Attack):
         """
         at, calls = images.flatten(), 0
         masked = _masked(posterior)
-        loose = posterior if masked is None else posterior.without_seats(masked, patch)
+        loose = posterior if masked is None else posterior.without_seats(masked)
         for number, (least, blocks) in enumerate(planned):
             early = number == 0 or blocks == 0
             prior = posterior if early else loose
@@ -138,8 +138,9 @@ class MaximumAPosteriori(Attack):
             spans.fit(now)
             # the stem's own equations are linear: Newton's step, or nearly
             linear = blocks == 0 or (planned is OF_A_SET and not early)
-            half = torch.block_diag(*[prior.half] * len(images))
-            coordinates = spans.coordinates(now) if linear else half
+            coordinates = (
+                spans.coordinates(now) if linear else torch.block_diag(*[prior.half] * len(images))
+            )
             at, _, used = descend(spans, at, coordinates, self.spans, step)
             calls += used
         return at.view(images.shape), calls

@@ -45,13 +45,23 @@ def covariance(vit: ViT) -> Float[Tensor, "k k"]:
     Over all numbers of a picture in [0, 1], channel by channel; rounding to 8 bits included.
     """
     spread = vit.std.flatten().double()
-    line = torch.arange(vit.side).to(spread) / vit.side
-    down, across = torch.meshgrid(line, line, indexing="ij")
-    at = torch.stack([down.flatten(), across.flatten()], dim=1)  # q 2
-    apart = (at[:, None] - at).square().sum(2)
-    rounding = torch.full_like(apart[0].repeat(len(spread)), LEVELS**-2 / 12)
-    whole = torch.diag(rounding)
-    for axis in AXES:
-        color = spread * spread.new_tensor(axis.color)
+    colors = torch.stack([spread * spread.new_tensor(axis.color) for axis in AXES])
+    return of_square(colors, squared_distances(vit.side, vit.side, spread), LEVELS**-2 / 12)
+
+
+def of_square(
+    colors: Float[Tensor, "a 3"], apart: Float[Tensor, "q q"], rounding: float
+) -> Float[Tensor, "3*q 3*q"]:
+    """Covariance of pixels so far apart, squared, whose axes of color are these in their units."""
+    whole = rounding * torch.eye(3 * len(apart)).to(apart)
+    for axis, color in zip(AXES, colors, strict=True):
         whole += torch.kron(axis.variance * torch.outer(color, color), axis.correlation(apart))
     return whole
+
+
+def squared_distances(count: int, side: int, like: Tensor) -> Float[Tensor, "q q"]:
+    """Squared distances of all pixels of a square of `count` a side, in sides of a picture."""
+    line = torch.arange(count).to(like) / side
+    down, across = torch.meshgrid(line, line, indexing="ij")
+    at = torch.stack([down.flatten(), across.flatten()], dim=1)  # q 2
+    return (at[:, None] - at).square().sum(2)

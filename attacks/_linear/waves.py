@@ -10,7 +10,7 @@ from torch import Tensor
 
 from privbench.patches import cut, join
 from privbench.pixels import LEVELS
-from privbench.prior import AXES
+from privbench.prior import AXES, of_square, squared_distances
 
 LEAST = 1e-6
 """Smallest variance of a wave, in squared spreads of a color; only against rounding."""
@@ -49,11 +49,5 @@ class Waves:
 
     def of_patch(self) -> Float[Tensor, "p p"]:
         """Covariance of one patch by itself."""
-        line = torch.arange(self.patch).to(self.cosines) / self.side
-        down, across = torch.meshgrid(line, line, indexing="ij")
-        at = torch.stack([down.flatten(), across.flatten()], dim=1)
-        apart = (at[:, None] - at).square().sum(2)
-        whole = self.rounding * torch.eye(3 * len(at)).to(at)
-        for axis, color in zip(AXES, self.colors, strict=True):
-            whole += torch.kron(axis.variance * torch.outer(color, color), axis.correlation(apart))
-        return whole
+        apart = squared_distances(self.patch, self.side, self.cosines)
+        return of_square(self.colors, apart, self.rounding)

@@ -23,16 +23,15 @@ def arranged(seen: Observation, posterior: Posterior, at: Unknowns, rng: Generat
     They enter as a set, so the prior alone tells. Seams propose, and beside shown patches of one
     picture the prior itself.
     """
-    vit = seen.model.vit
     draw = posterior.draw if isinstance(posterior.draw, Draw) else None
     loose = placeless(seen, draw)
     if not loose.any():
         return at
     images, slopes = posterior.split(at)
     found = [at]
-    if vit.grid > SMALL:
+    if seen.model.vit.grid > SMALL:
         placed = reassemble(seen, images, rng, ARRANGEMENTS, lambda *_: None, draw).images
         found.append(torch.cat([placed.flatten(), slopes.flatten()]))
     if len(images) == 1 and not loose.all():
-        found.append(Seats(posterior, loose, vit.patch).ordered(at, rng))
+        found.append(Seats(posterior, loose).ordered(at, rng))
     return min(found, key=lambda one: float(posterior.whitened(one).square().sum()))

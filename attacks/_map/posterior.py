@@ -56,18 +56,18 @@ class Posterior:
         self.mean = vit.mean.double().expand(seen.shape).flatten()
         self.half = torch.linalg.cholesky(covariance(vit))  # k k
 
-    def places(self, side: int) -> Int[Tensor, "n p"]:
-        """Return which unknowns patches of this side of the first picture are, on a CPU."""
+    def places(self) -> Int[Tensor, "b n p"]:
+        """Return which unknowns the victim's patches of each picture are, on a CPU."""
         numbers = torch.arange(self.pixels, dtype=torch.float64)
-        return cut(numbers.view(self.shape), side)[0].long()
+        return cut(numbers.view(self.shape), self.step.vit.patch).long()
 
-    def without_seats(self, masked: Bool[Tensor, " n"], side: int) -> "Posterior":
-        """Return it with masked patches of this side independent of all others, as in a set.
+    def without_seats(self, masked: Bool[Tensor, " n"]) -> "Posterior":
+        """Return it with masked patches of one picture independent of all others, as in a set.
 
         Where such a patch stands says nothing then of what is on it.
         """
         other = copy(self)
-        places = self.places(side)[masked.cpu()]
+        places = self.places()[0, masked.cpu()]
         group = torch.full((self.pixels,), -1)
         group[places] = torch.arange(len(places))[:, None]
         group = group.to(self.half.device)

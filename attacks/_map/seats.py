@@ -22,9 +22,9 @@ KICKS, KICKED = 40, 5
 class Seats:
     """The masked places of one picture under the prior."""
 
-    def __init__(self, posterior: Posterior, masked: Bool[Tensor, " n"], side: int) -> None:
-        """Take the mask of patches of this side."""
-        places, masked = posterior.places(side), masked.cpu()
+    def __init__(self, posterior: Posterior, masked: Bool[Tensor, " n"]) -> None:
+        """Take the mask of the picture's patches."""
+        places, masked = posterior.places()[0], masked.cpu()
         self.mean, self.places = posterior.mean, places[masked]
         self.shown, inside = places[~masked].flatten(), self.places.flatten()
         precision = torch.cholesky_inverse(posterior.half)

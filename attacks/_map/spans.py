@@ -190,8 +190,7 @@ class Spans:
         """
         vit, shape = self.vit, self.posterior.shape
         whole = torch.block_diag(*[torch.cholesky_inverse(self.posterior.half)] * shape[0])
-        numbers = torch.arange(len(whole)).to(whole).view(shape)
-        at = cut(numbers, vit.patch).long().flatten()
+        at = self.posterior.places().flatten().to(whole.device)
         spread = vit.std.flatten().double().repeat_interleave(vit.patch**2)
         with torch.no_grad():
             found = self._inputs(images)

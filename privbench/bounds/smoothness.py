@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from privbench.pixels import LEVELS
-from privbench.prior import AXES
+from privbench.prior import AXES, squared_distances
 from privbench.threat import Images
 from privbench.vit import ViT
 
@@ -27,14 +27,11 @@ def covariance_within(vit: ViT, image: Images) -> Float[Tensor, "k k"]:
     """
     spread = vit.std.flatten().double()
     rounding = LEVELS**-2 / 12
-    line = torch.arange(vit.side).to(spread) / vit.side
-    down, across = torch.meshgrid(line, line, indexing="ij")
-    at = torch.stack([down.flatten(), across.flatten()], dim=1)  # q 2
-    apart = (at[:, None] - at).square().sum(2)
+    apart = squared_distances(vit.side, vit.side, spread)
     colors = torch.stack([spread * spread.new_tensor(axis.color) for axis in AXES], dim=1)
     mixed = torch.linalg.inv(colors)  # of a pixel, how much it has of each axis
     offsets = mixed @ (image - vit.mean).double().flatten(2)[0]
-    whole = rounding * torch.eye(3 * len(at)).to(spread)
+    whole = rounding * torch.eye(3 * len(apart)).to(spread)
     for axis, color, own, offset in zip(AXES, colors.T, mixed, offsets, strict=True):
         found, basis = (one.flip(-1) for one in torch.linalg.eigh(axis.correlation(apart)))
         strength = (basis.T @ offset).square() - rounding * own.square().sum()

@@ -15,6 +15,7 @@ from privbench.attacks._map.spans import CHOSEN, GAPS, OF_A_SET, STAGES, Spans, 
 from privbench.component import make
 from privbench.seeds import generator
 from tests.attacks.test_map import observed
+from tests.attacks.test_map_spans import the_slope_is_that_of_the_cost
 from tests.conftest import psnr, quiet
 
 WRONG = 0.5
@@ -75,14 +76,8 @@ def test_the_covariance_of_slopes_is_that_which_made_the_rows():
 def test_the_slope_is_that_of_the_cost(model, batch, blocks):
     seen, secret = observed(("random_entries", {}), model=model, batch=batch)
     spans = Spans(Posterior(seen, secret.draw), 0.1)
-    rng = generator("slope")
-    images = torch.rand(seen.shape, generator=rng)
     spans.use(blocks)
-    spans.fit(images)
-    at, along = images.flatten().double(), torch.randn(images.numel(), generator=rng).double()
-    _, slope, _ = spans.value(at)
-    costs = [spans.value(at + sign * 1e-3 * along)[0] for sign in (1, -1)]
-    assert (costs[0] - costs[1]) / 2e-3 == pytest.approx(float(slope @ along), rel=2e-2)
+    the_slope_is_that_of_the_cost(spans, seen.shape)
 
 
 def test_a_blank_picture_comes_nearer_than_the_closed_form():

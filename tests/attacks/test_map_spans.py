@@ -72,9 +72,14 @@ def test_told_sizes_stay():
 def test_the_slope_is_that_of_the_cost(model, batch, blocks):
     seen, secret = observed(("noise", {"sigma": 0.1}), model=model, batch=batch)
     spans = Spans(Posterior(seen, secret.draw))
-    rng = generator("slope")
-    images = torch.rand(seen.shape, generator=rng)
     spans.use(blocks)
+    the_slope_is_that_of_the_cost(spans, seen.shape)
+
+
+def the_slope_is_that_of_the_cost(spans, shape):
+    """Compare the slope along a random direction with a difference of two costs."""
+    rng = generator("slope")
+    images = torch.rand(shape, generator=rng)
     spans.fit(images)
     at, along = images.flatten().double(), torch.randn(images.numel(), generator=rng).double()
     _, slope, _ = spans.value(at)

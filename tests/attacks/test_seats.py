@@ -25,14 +25,14 @@ def set_of_patches():
 def cost(posterior, masked, at):
     """The order's cost by the whole prior, with errors on masked pixels alone: half a square."""
     error = torch.zeros(posterior.pixels).double()
-    error[posterior.places(2)[masked]] = OFF**2
+    error[posterior.places()[0, masked]] = OFF**2
     whole = posterior.half @ posterior.half.T + torch.diag(error)
     off = at[: posterior.pixels].double() - posterior.mean
     return float(off @ torch.linalg.solve(whole, off)) / 2
 
 
 def shuffled(posterior, masked, at):
-    places = posterior.places(2)[masked]
+    places = posterior.places()[0, masked]
     order = torch.randperm(len(places), generator=generator("order"))
     found = at.clone()
     found[places] = at[places[order]]
@@ -41,7 +41,7 @@ def shuffled(posterior, masked, at):
 
 def test_an_order_costs_what_it_does_in_the_whole_prior(set_of_patches):
     posterior, masked, at = set_of_patches
-    seats = Seats(posterior, masked, 2)
+    seats = Seats(posterior, masked)
     other = shuffled(*set_of_patches)
 
     def own(one):
@@ -59,7 +59,7 @@ def test_exchanges_end_where_none_gains_and_keep_the_set(set_of_patches):
     posterior, masked, at = set_of_patches
     assert masked.sum() > 3
     other = shuffled(*set_of_patches)
-    found = Seats(posterior, masked, 2).ordered(other, generator("seats"))
+    found = Seats(posterior, masked).ordered(other, generator("seats"))
     assert cost(posterior, masked, found) <= cost(posterior, masked, at) + 1e-6
     assert cost(posterior, masked, other) > cost(posterior, masked, at) + 1
     patches = [cut(one[: posterior.pixels].view(posterior.shape), 2)[0] for one in (found, at)]
@@ -70,9 +70,9 @@ def test_exchanges_end_where_none_gains_and_keep_the_set(set_of_patches):
 
 def test_without_seats_shown_patches_say_nothing_of_masked_ones(set_of_patches):
     posterior, masked, _ = set_of_patches
-    loose = posterior.without_seats(masked, 2)
+    loose = posterior.without_seats(masked)
     whole, before = loose.half @ loose.half.T, posterior.half @ posterior.half.T
-    places = posterior.places(2)
+    places = posterior.places()[0]
     shown = places[~masked].flatten()
     torch.testing.assert_close(whole[shown][:, shown], before[shown][:, shown])
     for place in places[masked]:
