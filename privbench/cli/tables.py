@@ -250,10 +250,11 @@ def robustness_board(table: "pd.DataFrame") -> Table:
     return drawn
 
 
-def comparison_board(table: "pd.DataFrame", first: str, second: str) -> Table:
-    """Paired differences for a terminal."""
+def comparison_board(table: "pd.DataFrame", first: str, second: str, *, by: str) -> Table:
+    """Paired differences for a terminal, over pictures or trainings."""
+    test = "Student's t" if by == "trainings" else "sign flips"
     drawn = Table(
-        title=f"{first} minus {second}: 95 % intervals, p by sign flips, Holm over the table",
+        title=f"{first} minus {second}: 95 % intervals over {by}, p by {test}, Holm over the table",
         box=box.SIMPLE_HEAD,
         title_justify="left",
         pad_edge=False,

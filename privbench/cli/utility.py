@@ -161,18 +161,34 @@ def compare(
         str | None,
         typer.Option(help="Where both have several: trained, or init.", metavar="NAME"),
     ] = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights by seed of training; intervals are then over trainings.",
+            metavar="A:B,...",
+        ),
+    ] = None,
     out: Out = Path("results"),
 ) -> None:
     """Compare two measured models on the same pictures: differences, intervals, corrected p."""
+    from privbench.errors import BadSetting
+
     screen = console()
+    if pairs and weights:
+        raise BadSetting("--pairs names the weights already. Leave --weights out.")
     with screen.status("resampling"):
         from privbench.cli.tables import comparison_board
         from privbench.records.store import write
         from privbench.records.utility import UtilityStore
         from privbench.utility.compare import compare as compute
+        from privbench.utility.trainings import over_trainings, read_pairs
 
-        table = compute(list(UtilityStore(out).records()), first, second, weights)
-        path = out / "comparison.csv"
+        records, path = list(UtilityStore(out).records()), out / "comparison.csv"
+        if pairs:
+            table = over_trainings(records, first, second, read_pairs(pairs))
+            path = out / "trainings.csv"
+        else:
+            table = compute(records, first, second, weights)
         write(path, table.to_csv(index=False, float_format="%.6g").encode())
-    screen.print(comparison_board(table, first, second))
+    screen.print(comparison_board(table, first, second, by="trainings" if pairs else "pictures"))
     screen.print(f"Table: {path}", soft_wrap=True)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf, isinf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,7 +81,7 @@ class Paper(BaseModel):
 
 @dataclass(frozen=True)
 class Figure:
-    """A number with the ends of its interval, which a printed value has not."""
+    """A number with the ends of its interval: itself, if it is printed; infinite, if unknown."""
 
     value: float
     low: float
@@ -91,6 +92,8 @@ class Figure:
     def __str__(self) -> str:
         """Return the number, its interval where it has one, and its n."""
         text = f"{self.value:.{DIGITS}g}"
+        if isinf(self.low):
+            return f"{text} (n = {self.n})" if self.n else text
         if (self.low, self.high) != (self.value, self.value) or self.n:
             text += f" ({self.low:.{DIGITS}g} to {self.high:.{DIGITS}g}"
             text += f", n = {self.n})" if self.n else ")"
@@ -150,7 +153,10 @@ def _compared(expect: str, first: Figure, second: Figure) -> Verdict:
 
 
 def _figure(place: Place, out: Path) -> Figure | None:
-    """Read a figure; the interval of a difference stands in columns `lo` and `hi`."""
+    """Read a figure; the interval of a difference stands in columns `lo` and `hi`.
+
+    A cell that is empty there, as of a single picture or training, decides nothing.
+    """
     if place.value is not None:
         return Figure(place.value, place.value, place.value)
     try:
@@ -172,9 +178,11 @@ def _read(row: Mapping[Any, Any], column: str) -> Figure | None:
     if value is None:
         return None
     prefix = "" if column == "difference" else f"{column}_"
-    ends = (number(f"{prefix}{end}") for end in ("lo", "hi"))
-    low, high = (value if end is None else end for end in ends)
-    count = str(row.get("n", "")) if f"{prefix}lo" in row else ""
+    low, high = (number(f"{prefix}{end}") for end in ("lo", "hi"))
+    measured = f"{prefix}lo" in row
+    if low is None or high is None:
+        low, high = (-inf, inf) if measured else (value, value)
+    count = str(row.get("n", "")) if measured else ""
     return Figure(value, low, high, count, number(f"{column}_floor"))
 
 

@@ -1,6 +1,7 @@
 """Intervals for means, and tests of paired differences."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,8 +101,8 @@ def sign_flip(differences: Sequence[float]) -> float:
     if not len(array):
         return float("nan")
     moved = array[array != 0]  # a zero stays zero whatever its sign
-    if not len(moved):
-        return 1.0
+    if len(moved) <= 1:
+        return 1.0  # either sign of a single one is as far from zero
     from scipy.stats import permutation_test
 
     found = permutation_test(
@@ -114,6 +115,27 @@ def sign_flip(differences: Sequence[float]) -> float:
         rng=np.random.default_rng(0),
     )
     return float(found.pvalue)
+
+
+def over_few(values: Sequence[float]) -> tuple[float, float, float, float]:
+    """Mean, 95 % interval and two-sided p of a zero mean, all Student's; NaN of a single value.
+
+    For a handful of values, such as trainings, where a bootstrap's interval is too short.
+
+    >>> [round(value, 3) for value in over_few([1.0, 2.0, 3.0])]
+    [2.0, -0.484, 4.484, 0.074]
+    """
+    array = np.asarray(values, dtype=float)
+    mean, rest = float(array.mean()), float("nan")
+    if len(array) < 2:
+        return mean, rest, rest, rest
+    if not array.std():
+        return mean, mean, mean, 0.0 if mean else 1.0
+    from scipy.stats import ttest_1samp
+
+    found: Any = ttest_1samp(array, 0)
+    low, high = found.confidence_interval(0.95)
+    return mean, float(low), float(high), float(found.pvalue)
 
 
 def holm(values: Sequence[float]) -> list[float]:

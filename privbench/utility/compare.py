@@ -32,17 +32,21 @@ CALIBRATED: Mapping[str, Callable[[Strata], float]] = {
 
 
 def compare(
-    records: Sequence[UtilityRecord], first: str, second: str, weights: str | None = None
+    records: Sequence[UtilityRecord],
+    first: str,
+    second: str,
+    weights: str | None = None,
+    against: str | None = None,
 ) -> pd.DataFrame:
     """Return a row per measure that both models have on the same pictures.
 
     Difference is first minus second, with its 95 % bootstrap interval over pictures; p is two-sided
     (sign flips, or swaps where a figure is no mean), p_holm is corrected over the table. Models go
-    by their label in the tables. Raises UnknownName, or BadSetting where there is nothing to
-    compare, or more than one set of weights.
+    by their label in the tables; weights are those of both, or with `against` of the first. Raises
+    UnknownName, or BadSetting where there is nothing to compare, or more than one set of weights.
     """
     found = tasks(records)
-    mine, yours = (_of(found, name, weights) for name in (first, second))
+    mine, yours = _of(found, first, weights), _of(found, second, against or weights)
     rows = []
     for task in mine:
         several = sum(one.name == task.name for one in mine) > 1
@@ -76,7 +80,7 @@ def _of(found: Mapping[Who, list[Task]], name: str, weights: str | None) -> list
         choices = ", ".join(f"{who[1]} ({who[2]})" for who in same)
         raise BadSetting(
             f"{name} was measured with these weights: {choices}. Say which with --weights NAME, or "
-            "its twelve digits."
+            "in --pairs, by name or its twelve digits."
         )
     return found[chosen[0]]
 

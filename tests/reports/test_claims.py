@@ -16,6 +16,7 @@ high,8,50,45,55,9.5
 wide,8,30,10,46,9.5
 exact,8,100,100,100,9.5
 same,8,100,100,100,9.5
+single,1,10,,,9.5
 empty,8,,,,
 """
 
@@ -67,6 +68,8 @@ def verdict(out, *tests):
         (("low", "lower", 19.27), Verdict.UPHELD),
         (("nobody", "lower", "high"), Verdict.OPEN),
         (("empty", "lower", "high"), Verdict.OPEN),
+        (("single", "lower", "high"), Verdict.OPEN),
+        (("single", "not lower", 9.0), Verdict.OPEN),
     ],
     ids=lambda value: "-".join(map(str, value)) if isinstance(value, tuple) else str(value),
 )

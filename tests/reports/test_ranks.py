@@ -103,3 +103,8 @@ def test_holm_keeps_the_chance_of_any_wrong_rank_below_five_percent():
         rows = [units(rng.normal(20.0, 5.0, 24)) for _ in range(5)]
         wrong += any(rank != Rank(1, 5) for rank in ranks(rows))
     assert wrong / trials < 0.05 + 0.022
+
+
+def test_a_single_difference_is_no_evidence():
+    assert sign_flip([0.0, 1.0, 0.0]) == 1
+    assert sign_flip([2.0]) == 1
