@@ -82,6 +82,14 @@ def test_a_control_that_does_not_leak_shows_nothing(out):
     assert verdict(out, compared("high", "higher", "low", control=True)) == Verdict.OPEN
 
 
+def test_one_training_each_decides_nothing_about_ways_of_training(out):
+    test = compared("low", "lower", "high", single=True)
+    assert verdict(out, test) == Verdict.OPEN
+    claim = {"id": "C1", "says": "It is so.", "tests": [test]}
+    paper = read_paper({"title": "x", "sources": ["y"], "claims": [claim]}, "mine")
+    assert "a test (one training each)" in page(paper, out)
+
+
 def test_a_claim_has_the_verdict_of_its_tests(out):
     upheld, refuted = compared("low", "lower", "high"), compared("low", "higher", "high")
     unknown = compared("nobody", "lower", "high")
