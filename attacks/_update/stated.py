@@ -1,11 +1,13 @@
 """How far the two sides of a linear system are off: as the wire or the defense says, or as read."""
 
 from collections.abc import Mapping
+from functools import reduce
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from privbench.attacks._update.noise import deviations, floored, grid
+from privbench.attacks._update.noise import deviations, floored, grid, pruned, pruning
 from privbench.attacks._update.reading import in_its_units
 from privbench.attacks._update.system import System
 from privbench.attacks._update.wire import errors
@@ -25,15 +27,19 @@ def wire_errors(seen: Observation, shared: Mapping[str, Tensor]) -> dict[str, Te
 def of_defense(seen: Observation) -> dict[str, Tensor]:
     """Return the standard deviations that the defense says of what was shared.
 
-    What is added to each step's gradients adds up over the steps, and is averaged over clients.
+    What is added to each step's gradients adds up over the steps. Each client has errors of its
+    own, of which their mean is shared. One client's update is taken to be as much larger than the
+    mean as where clients have nothing in common: on trained weights their gradients are as good
+    as orthogonal.
     """
     defense, protocol = seen.model.defense, seen.protocol
-    batch = protocol.batch_size if protocol.pictures else seen.shape[0] // protocol.clients
-    found = defense.deviations(seen.update.tensors, batch)
-    if not defense.per_example:
-        return found
-    root = (_steps(protocol) / protocol.clients) ** 0.5
-    return {name: root * error for name, error in found.items()}
+    clients, shared = protocol.clients, seen.update.tensors
+    batch = protocol.batch_size if protocol.pictures else seen.shape[0] // clients
+    if clients > 1:
+        shared = {name: clients**0.5 * tensor for name, tensor in shared.items()}
+    found = defense.deviations(shared, batch)
+    root = ((_steps(protocol) if defense.per_example else 1.0) / clients) ** 0.5
+    return {name: root * error for name, error in found.items()} if root != 1 else found
 
 
 def _steps(protocol: Protocol) -> float:
@@ -56,20 +62,33 @@ def system_errors(
 ) -> tuple[Float[Tensor, "r d"], Float[Tensor, "d p"], str]:
     """Return standard deviations of token and embedding gradient, and what kind they are of.
 
-    Of the token gradient's rows that are shown, or of all.
+    Of the token gradient's rows that are shown, or of all. What the wire leaves comes on top of
+    what the defense does.
     """
     rows = slice(None) if shown is None else shown
     token, embedding = system.token[rows], system.embedding
     known, stated = wire_errors(seen, shared), {}
-    if not known:
+    if seen.protocol.optimizer == "sgd":  # what lies on AdamW's steps is not undone with them
         stated = in_its_units(seen, shared, of_defense(seen))
-    either = known or stated
-    if not either:
+    if not (known or stated):
         return deviations(token, embedding)
-    of_token = either[ViT.POSITIONS][0, seen.model.vit.prefix :][rows]
-    of_embedding = either[ViT.PROJECTION].flatten(1) / system.scale
-    if known:
-        return of_token, of_embedding, "rounded"
+    told = [_sides(seen, system, one, rows) for one in (known, stated) if one]
+    kind = NAMED if stated else "rounded"
+    gaps = seen.model.defense.changes("measured") and (pruned(token) or pruned(embedding))
+    if gaps and not stated:  # all that is known of them is what the other entries show
+        told, kind = [*told, (pruning(token), pruning(embedding))], "pruned"
+    of_token, of_embedding = (reduce(torch.hypot, each) for each in zip(*told, strict=True))
+    if not stated:
+        return of_token, of_embedding, kind
     short = grid(token)
-    kind = f"rounded to {short}" if short and short == grid(embedding) else NAMED
+    if not known and short and short == grid(embedding):
+        kind = f"rounded to {short}"
     return floored(of_token, token), floored(of_embedding, embedding), kind
+
+
+def _sides(
+    seen: Observation, system: System, errors: Mapping[str, Tensor], rows: slice | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return those of token and embedding gradient, in the system's units."""
+    of_token = errors[ViT.POSITIONS][0, seen.model.vit.prefix :][rows]
+    return of_token, errors[ViT.PROJECTION].flatten(1) / system.scale

@@ -129,3 +129,24 @@ def test_the_noise_of_all_steps_of_all_clients_has_the_stated_deviation(protocol
         sample = torch.stack([one.update.tensors[name] for one in seen]).double()
         stated = of_defense(seen[0])[name]
         assert sample.var(0).mean().sqrt() == pytest.approx(float(stated.mean()), rel=0.05), name
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("noise", {"sigma": 0.5, "relative": False}),
+        ("flower_ldp", {}),
+        ("noise", {"sigma": 0.5}),
+    ],
+)
+def test_each_client_has_noise_of_its_own(name, settings, pictures):
+    """The mean over clients has less of it; where it goes with the gradient, so does its size."""
+    victim = load("vit_vanilla", SMALL, (make(Defense, name, settings),), "init", CPU)
+    images, labels = pictures(4)
+    threat = ThreatModel(batch_size=1, clients=4)
+    seen = [share(victim, images, labels, threat, (seed,))[0] for seed in range(12)]
+    for key in (ViT.POSITIONS, "backbone.blocks.0.mlp.fc1.weight"):
+        sample = torch.stack([one.update.tensors[key] for one in seen]).double()
+        stated = torch.stack([of_defense(one)[key].square().mean() for one in seen]).mean().sqrt()
+        relative = 0.25 if settings == {"sigma": 0.5} else 0.06  # clients' sizes are guessed there
+        assert sample.var(0).mean().sqrt() == pytest.approx(float(stated), rel=relative), key

@@ -145,6 +145,22 @@ def test_pe_ls_weighs_what_the_wire_rounded(pictures, monkeypatch, rate):
     assert found > blind + 5
 
 
+@pytest.mark.parametrize("axis", ["bfloat16 gradient", "float16 gradient", "weights"])
+@pytest.mark.parametrize(
+    ("defense", "settings"), [("noise", {}), ("quantize", {"bits": 8}), ("prune", {})]
+)
+def test_what_the_wire_rounds_hides_no_more_of_a_defended_update(pictures, defense, settings, axis):
+    """Its steps are far below the defense's errors, which count as well."""
+    subject = load("vit_vanilla", {}, (make(Defense, defense, settings),), "trained", CPU)
+    images, labels = (one[1:2] for one in pictures(2))
+    found = []
+    for wire in ({}, {"bfloat16 gradient": {"precision": "bfloat16"}, **WIRES}[axis]):
+        seen, secret = share(subject, images, labels, ThreatModel(**wire), (0,))
+        answer = make(Attack, "pe_ls", {}).reconstruct(seen, generator("a"), quiet)
+        found.append(psnr(answer.images, secret.images))
+    assert found[1] == pytest.approx(found[0], abs=0.5)
+
+
 @pytest.mark.parametrize("axis", [one for one in AXES if one not in ("adamw warm", "pictures")])
 def test_the_right_picture_stands_at_the_floor_and_another_does_not(victim, shared, axis):
     subject = victim("vit_vanilla", depth=1)
