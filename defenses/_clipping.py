@@ -19,3 +19,11 @@ def clipped(gradients: Mapping[str, Tensor], norm: float) -> dict[str, Tensor]:
     squares = [t.double().flatten(1).square().sum(1) for t in gradients.values()]
     factors = norm / torch.stack(squares).sum(0).sqrt().clamp(min=norm)
     return {n: torch.einsum("b,b...->b...", factors.to(t), t) for n, t in gradients.items()}
+
+
+def on_the_gradient(
+    errors: Mapping[str, Tensor], gradient: Mapping[str, Tensor], norm: float
+) -> dict[str, Tensor]:
+    """Return errors of a clipped update as they weigh on the gradient, which was longer."""
+    scale = factor(gradient.values(), norm) if gradient else 1.0
+    return {name: error / scale for name, error in errors.items()}

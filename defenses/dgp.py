@@ -33,7 +33,7 @@ class DualPruning(FedBack):
         """Refuse shares that leave nothing."""
         if self.largest + self.smallest >= 1:
             raise BadSetting(
-                f"dgp: the largest {self.largest:g} and the smallest {self.smallest:g} of the "
+                f"the largest {self.largest:g} and the smallest {self.smallest:g} of the "
                 "entries are all of them. Choose shares with a sum below 1."
             )
 

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from privbench.accounting import Privacy, gaussian_epsilon
 from privbench.defense import Defense
-from privbench.defenses._clipping import factor
+from privbench.defenses._clipping import factor, on_the_gradient
 from privbench.errors import BadSetting
 from privbench.threat import Update
 
@@ -61,13 +61,13 @@ class FlowerCentral(Defense):
         least = 2 * self._count_noise
         if self.adaptive and self.noise_multiplier >= least:
             raise BadSetting(
-                f"flower_central: a noise_multiplier of {self.noise_multiplier:g} is not below "
+                f"a noise_multiplier of {self.noise_multiplier:g} is not below "
                 f"{least:g}, which the noise on the count allows, twice count_deviation. Choose "
                 "more clients, a larger count_deviation, or adaptive=false."
             )
         if not (self.norm and self._next and isfinite(self.norm + self._next)):
             raise BadSetting(
-                f"flower_central: {self.rounds} rounds at rate {self.rate:g} bring the norm from "
+                f"{self.rounds} rounds at rate {self.rate:g} bring the norm from "
                 f"{self.clipping_norm:g} to {self.norm:g}. Choose fewer rounds or a lower rate."
             )
 
@@ -119,6 +119,12 @@ class FlowerCentral(Defense):
         """Return the noise, which is the same for every entry; nothing where there is none."""
         size = self.deviation
         return {n: torch.full_like(t, size).double() for n, t in tensors.items()} if size else {}
+
+    def deviations_at(
+        self, gradient: Mapping[str, Tensor], tensors: Mapping[str, Tensor], share: float
+    ) -> dict[str, Tensor]:
+        """Return the noise as it weighs on the gradient, which clipping made smaller."""
+        return on_the_gradient(self.deviations(tensors), gradient, self.norm)
 
     def privacy(self, entries: int, delta: float) -> Privacy:
         """Return the guarantee of a client to those who see only models; none to the server.

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from privbench.accounting import Privacy, classical_sigma, gaussian_epsilon
 from privbench.defense import Defense
-from privbench.defenses._clipping import factor
+from privbench.defenses._clipping import factor, on_the_gradient
 from privbench.threat import Update
 
 
@@ -49,6 +49,12 @@ class FlowerLdp(Defense):
     def deviations(self, tensors: Mapping[str, Tensor], batch: int = 1) -> dict[str, Tensor]:
         """Return the noise, which is the same for every entry."""
         return {n: torch.full_like(t, self.deviation).double() for n, t in tensors.items()}
+
+    def deviations_at(
+        self, gradient: Mapping[str, Tensor], tensors: Mapping[str, Tensor], share: float
+    ) -> dict[str, Tensor]:
+        """Return the noise as it weighs on the gradient, which clipping made smaller."""
+        return on_the_gradient(self.deviations(tensors), gradient, self.clipping_norm)
 
     def privacy(self, entries: int, delta: float) -> Privacy:
         """Return the exact guarantee at the true sensitivity, twice the norm."""

@@ -13,7 +13,11 @@ from privbench.accounting import Privacy, check_delta
 from privbench.defense import Defense
 from privbench.defenses._laplace import laplace
 from privbench.defenses._zeros import nonzero
+from privbench.errors import BadSetting
 from privbench.threat import Update
+
+MOST = 50
+"""Half of the rounds of the choice that are waited for; each takes a second for 10^7 entries."""
 
 
 class Svt(Defense):
@@ -47,8 +51,16 @@ class Svt(Defense):
         threshold_part, query_part = self._split(wanted)
         threshold = self.tau + (self.gamma / threshold_part * laplace([1], rng)).to(cut)
         accepted = torch.zeros_like(cut, dtype=torch.bool)
+        scale = 2 * self.gamma * wanted / query_part
+        least = exp(min(0.0, float(self.gamma - threshold) / scale))  # chance of the largest, twice
+        if wanted > MOST * len(flat) * least:
+            raise BadSetting(
+                f"svt: with tau={self.tau:g} hardly any entry comes above the threshold, whose "
+                f"noise is of size {scale:.2g}, so the choice would never end. Choose a smaller "
+                "tau."
+            )
         while int(accepted.sum()) < wanted:
-            noise = (2 * self.gamma * wanted / query_part * laplace([len(cut)], rng)).to(cut)
+            noise = (scale * laplace([len(cut)], rng)).to(cut)
             accepted |= cut.abs() + noise >= threshold
         candidates = accepted.nonzero().flatten()
         if self.replace:
@@ -75,6 +87,15 @@ class Svt(Defense):
         noise = 2**0.5 * 2 * self.gamma / self.noise_var
         rest = self.gamma / 3**0.5
         return {n: torch.where(t != 0, noise, rest).double() for n, t in tensors.items()}
+
+    def deviations_at(
+        self, gradient: Mapping[str, Tensor], tensors: Mapping[str, Tensor], share: float
+    ) -> dict[str, Tensor]:
+        """Return no end of them for entries that were cut: how large they were, nothing tells."""
+        found = self.deviations(tensors)
+        for name in found.keys() & gradient.keys():
+            found[name] = found[name].masked_fill(gradient[name].abs() > self.gamma, torch.inf)
+        return found
 
     def privacy(self, entries: int, delta: float) -> Privacy:
         """Return what choice and release cost together; its setting counts the choice alone.

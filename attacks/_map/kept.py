@@ -8,7 +8,7 @@ the rest to a fifth of its variance (one picture, trained `vit_vanilla`).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -29,6 +29,8 @@ Rows = Float[Tensor, "o f"]
 Inputs = Float[Tensor, "t f"]
 Many = Float[Tensor, "#o t t"]
 """One matrix for all rows, or one a row."""
+Slopes = tuple[Float[Tensor, "t o"] | None, Many]
+"""Means, and roots of covariances."""
 
 
 @dataclass
@@ -53,6 +55,8 @@ class Kept:
     """Which of the rows' entries were left out for their size, if any."""
     untold: Cut | None = None
     """Which of the slopes were."""
+    _made: tuple[tuple[Tensor | None, ...], Slopes] | None = field(default=None, init=False)
+    """What `slopes` last came from, and what came of it."""
 
     @property
     def entries(self) -> int:
@@ -64,11 +68,20 @@ class Kept:
         inputs = found[self.source].flatten(0, 1).double()
         return torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1) if self.bias else inputs
 
-    def slopes(self) -> tuple[Float[Tensor, "t o"] | None, Many]:
+    def slopes(self) -> Slopes:
         """Return a row's slopes before it is seen: means, none where all are zero, and a root.
 
-        The root F of a covariance F F^T is one for all rows where no slopes are told.
+        The root F of a covariance F F^T is one for all rows where no slopes are told. All of it
+        stays as it is from one fit to the next.
         """
+        source = (self.spread, self.told, self.sure)
+        if self._made is None or any(
+            a is not b for a, b in zip(self._made[0], source, strict=True)
+        ):
+            self._made = source, self._factored()
+        return self._made[1]
+
+    def _factored(self) -> Slopes:
         assert self.spread is not None
         root = _cholesky(self.spread)
         if self.told is None or self.sure is None:

@@ -1,6 +1,7 @@
 """Rows known at places of their own: the likelihood's formula, its slope, and what it is for."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -57,6 +58,19 @@ def test_the_cost_is_the_likelihood_of_each_row_where_it_is_known(told):
         expected -= float(MultivariateNormal(inputs[:, at].T @ mean, whole).log_prob(row[at]))
     constant = one.entries * math.log(2 * math.pi * WRONG**2) / 2
     assert float(one.cost(inputs)) + constant == pytest.approx(expected, rel=1e-8)
+
+
+def test_slopes_are_factored_once_a_fit(monkeypatch):
+    one, inputs, _ = layer(told=True)
+    plain, calls = Kept._factored, []
+    monkeypatch.setattr(Kept, "_factored", lambda own: calls.append(0) or plain(own))
+    before = [float(one.cost(by * inputs)) for by in (1, 2)]
+    assert len(calls) == 1
+    one.fit(inputs)
+    after = float(one.cost(inputs))
+    calls.clear()
+    assert float(replace(one).cost(inputs)) == after != before[0]
+    assert len(calls) == 1
 
 
 def test_the_covariance_of_slopes_is_that_which_made_the_rows():

@@ -136,6 +136,33 @@ def test_a_defense_knows_the_size_of_its_errors(name, settings):
     assert told.shape == plain["a"].shape
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("flower_ldp", {"clipping_norm": 1.0, "sensitivity": 0.01}),
+        ("flower_central", {"seen": "model", "adaptive": False, "clipping_norm": 1.0}),
+    ],
+)
+def test_noise_on_a_clipped_update_weighs_more_on_the_gradient(name, settings):
+    """Of a gradient of norm 5 a fifth is left, so the same noise is five times as large on it."""
+    defense = make(Defense, name, settings)
+    plain = {"a": torch.tensor([3.0, 0.0]), "b": torch.tensor([-4.0])}
+    shared = defense.protect(Update(plain), torch.Generator().manual_seed(0)).tensors
+    known = precision(defense, plain, shared, 3)
+    for key, error in defense.deviations(shared).items():
+        assert torch.allclose(known[key], (5 * error) ** -2, rtol=1e-6)
+    short = {key: tensor / 10 for key, tensor in plain.items()}
+    found = defense.deviations_at(short, shared, 0.01)
+    assert all(torch.equal(found[key], one) for key, one in defense.deviations(shared).items())
+
+
+def test_what_svt_cut_off_says_nothing_of_its_size():
+    defense = make(Defense, "svt", {"gamma": 0.1})
+    plain = {"a": torch.tensor([0.05, -3.0, 0.02])}
+    known = precision(defense, plain, {"a": torch.tensor([0.7, -0.4, 0.0])}, 3)["a"]
+    assert (known > 0).tolist() == [True, False, False]
+
+
 def test_quantization_by_hand():
     """Sizes of mean 1 in steps of 2: 2 - 2 + 4 / (e^2 - 1), where uniform ones would have 4 / 6."""
     shared = {"a": torch.tensor([2.0, 0.0, -2.0, 0.0]), "b": torch.zeros(3)}

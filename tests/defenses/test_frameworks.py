@@ -125,6 +125,12 @@ def test_svt_counts_what_its_setting_leaves_out():
     assert few.epsilon == pytest.approx(0.1 + 0.1)
 
 
+def test_a_threshold_out_of_svts_reach_is_refused():
+    with pytest.raises(BadSetting, match="svt: with tau=1e\\+09 hardly any entry"):
+        protect("svt", {"a": torch.ones(100)}, tau=1e9)
+    assert protect("svt", {"a": torch.ones(100)}, tau=-1e9)["a"].any()
+
+
 def test_flower_clips_and_scales_its_noise_as_flower_does():
     after = {"a": torch.tensor([[3.0, 0, -1], [0.5, 2, 0]]), "b": torch.tensor([1.0, -1.5])}
     quiet: dict[str, Any] = {"clipping_norm": 2.0, "sensitivity": 1e-12}
