@@ -40,7 +40,7 @@ from where the way down arrives, 0.04 to 0.2 at 2 % and 0.1 to 0.6 at 5 % (four 
 class MaximumAPosteriori(Attack):
     """Most probable picture given every entry, its known error and a Gaussian prior; slow."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     paper: ClassVar[str] = "privbench; prior and likelihood as in arXiv:2111.04706"
     start: Literal["pe_ls", "span", "mean"] = "pe_ls"
     """Attack whose picture it begins with; the mean color where that one cannot run."""

@@ -41,7 +41,7 @@ class PositionLeastSquares(Attack):
     """Exact picture of one client from two shared tensors, by one singular value decomposition."""
 
     paper: ClassVar[str] = "privbench; after APRIL, arXiv:2112.14087"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     roles: ClassVar[frozenset[Role]] = frozenset({Role.POSITIONS, Role.STEM})
     threshold: float = 1e-13
     """Singular values below this share of the largest count as zero."""

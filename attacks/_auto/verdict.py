@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from privbench.attacks._matching.distances import relative
 from privbench.attacks._matching.local import Client, LocalModel, split
 from privbench.attacks._update.reading import from_pictures, in_units, kept_alone, labels, told
-from privbench.attacks._update.rounds import standing_for
+from privbench.attacks._update.rounds import standing_for, together
 from privbench.client_step import ClientStep
 from privbench.errors import NotGranted
 from privbench.observation import Observation
@@ -201,13 +201,17 @@ class Verdict:
         """
         model = self.seen.model
         changed = model.defense.per_example or model.defense.changes("finish")
+        rounds, given = standing_for(self.seen), [plain]
         if changed and self.seen.protocol.steps == 1:
-            found = ClientStep(model.vit, model.defense).run(images, known, draw, rng).gradient
-            plain = self._measured({name: found[name] for name in plain})
-        update = Update(self._stepped(plain), self.seen.update.withheld)
-        rounds = standing_for(self.seen)
-        updates = model.defense.protect_rounds([update] * rounds, [rng] * rounds)
-        update = (model.defense.joined(updates) if rounds > 1 else updates)[0]
+            step = ClientStep(model.vit, model.defense)
+            runs = [step.run(images, known, draw, rng).gradient for _ in range(rounds)]
+            given = [self._measured({name: one[name] for name in plain}) for one in runs]
+        withheld = self.seen.update.withheld
+        computed = [Update(self._stepped(one), withheld) for one in given]
+        if len(computed) == 1:
+            computed *= rounds
+        updates = model.defense.protect_rounds(computed, [rng] * rounds)
+        update = together(model.defense, updates) if rounds > 1 else updates[0]
         if self.whole:
             update = sent(update, model.vit.trained(), self.seen.protocol)
         return self._measured(update.tensors)

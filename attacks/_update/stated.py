@@ -9,6 +9,7 @@ from torch import Tensor
 
 from privbench.attacks._update.noise import deviations, floored, grid, pruned, pruning
 from privbench.attacks._update.reading import in_its_units
+from privbench.attacks._update.rounds import standing_for
 from privbench.attacks._update.system import System
 from privbench.attacks._update.wire import errors
 from privbench.observation import Observation
@@ -17,6 +18,9 @@ from privbench.vit import ViT
 
 NAMED = "noisy or has gaps as its defense says"
 """How a note calls an update whose errors the defense names."""
+AGREE = 20
+"""How often sizes of errors and of one round's update are made to agree; at noise as large as the
+gradient each brings them twice as near."""
 
 
 def wire_errors(seen: Observation, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -28,18 +32,32 @@ def of_defense(seen: Observation) -> dict[str, Tensor]:
     """Return the standard deviations that the defense says of what was shared.
 
     What is added to each step's gradients adds up over the steps. Each client has errors of its
-    own, of which their mean is shared. One client's update is taken to be as much larger than the
-    mean as where clients have nothing in common: on trained weights their gradients are as good
-    as orthogonal.
+    own, of which their mean is shared, and so has each round that was joined to others. One
+    client's update is taken to be as much larger than the mean as where clients have nothing in
+    common: on trained weights their gradients are as good as orthogonal. One round's is larger by
+    its errors, at the most as if it were nothing else.
     """
-    defense, protocol = seen.model.defense, seen.protocol
-    clients, shared = protocol.clients, seen.update.tensors
-    batch = protocol.batch_size if protocol.pictures else seen.shape[0] // clients
-    if clients > 1:
-        shared = {name: clients**0.5 * tensor for name, tensor in shared.items()}
-    found = defense.deviations(shared, batch)
-    root = ((_steps(protocol) if defense.per_example else 1.0) / clients) ** 0.5
-    return {name: root * error for name, error in found.items()} if root != 1 else found
+    defense, protocol, shared = seen.model.defense, seen.protocol, seen.update.tensors
+    batch = protocol.batch_size if protocol.pictures else seen.shape[0] // protocol.clients
+    steps = _steps(protocol) if defense.per_example else 1.0
+    rounds = 1 if defense.feeds_back else standing_for(seen)
+    root, own = (steps / protocol.clients) ** 0.5, protocol.clients**0.5
+
+    def of_one(sizes: Mapping[str, float]) -> dict[str, Tensor]:
+        larger = {name: sizes[name] * own * tensor for name, tensor in shared.items()}
+        return {n: root * error for n, error in defense.deviations(larger, batch).items()}
+
+    if root == own == 1 and rounds == 1:
+        return defense.deviations(shared, batch)
+    found = of_one(dict.fromkeys(shared, 1.0))
+    for _ in range(AGREE if rounds > 1 else 0):
+        sizes = {}
+        for name, tensor in shared.items():
+            error, size = found.get(name), tensor.double().square().mean()
+            more = 0.0 if error is None or not size else error.square().mean() / size
+            sizes[name] = min(float(1 + (1 - 1 / rounds) * more), rounds) ** 0.5
+        found = of_one(sizes)
+    return {name: error / rounds**0.5 for name, error in found.items()}
 
 
 def _steps(protocol: Protocol) -> float:

@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from privbench.attack import Attack
+from privbench.attacks._auto.verdict import Verdict
+from privbench.attacks._update.rounds import joined
+from privbench.attacks._update.stated import of_defense
 from privbench.component import make
 from privbench.defense import Defense
 from privbench.defenses.dgp import DualPruning
@@ -18,6 +21,7 @@ from privbench.stack import Stack
 from privbench.threat import ThreatModel, Update
 from privbench.training import session
 from privbench.victims.load import load
+from privbench.vit import ViT
 from tests.conftest import CPU, psnr, quiet
 
 
@@ -135,3 +139,39 @@ def test_rounds_give_a_pruned_picture_back(shared):
         answer = make(Attack, "auto", {"tier": "smoke"}).reconstruct(seen, generator(), quiet)
         found.append(psnr(answer.images, secret.images))
     assert found[1] > found[0] + 5
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("noise", {"sigma": 1.0}),
+        ("noise", {"sigma": 0.1, "relative": False}),
+        ("dp_sgd", {"noise_multiplier": 0.01, "norm": 100.0}),
+        ("quantize", {"bits": 6}),
+    ],
+)
+def test_noise_is_less_in_the_mean_of_rounds_as_it_is_stated(shared, name, settings):
+    small = {"depth": 1, "embed_dim": 64, "num_heads": 2}
+    bare = load("vit_vanilla", small, (), "init", CPU)
+    subject = load("vit_vanilla", small, (make(Defense, name, settings),), "init", CPU)
+    plain, _ = shared(bare)
+    seen, secret = shared(subject, rounds=8)
+    one = joined(seen)
+    assert one.later == ()
+    for key in (ViT.POSITIONS, "backbone.blocks.0.mlp.fc1.weight"):
+        off = (one.update.tensors[key] - plain.update.tensors[key]).double()
+        stated = of_defense(one)[key].square().mean().sqrt()
+        assert off.square().mean().sqrt() == pytest.approx(float(stated), rel=0.1), key
+        assert stated < 0.5 * of_defense(seen)[key].square().mean().sqrt()
+    judged = [
+        Verdict(each, generator("verdict")).distance(secret.images, secret.labels)
+        for each in (seen, one)
+    ]
+    assert judged[1].at_floor
+    assert judged[1].floor < 0.5 * judged[0].floor
+
+
+def test_rounds_that_say_the_same_stay_as_they_are(shared):
+    subject = load("vit_vanilla", {"depth": 1}, (make(Defense, "round", {}),), "init", CPU)
+    seen, _ = shared(subject, rounds=3)
+    assert len(joined(seen).later) == 2
