@@ -1,7 +1,8 @@
 """Jigsaw: shuffled patches put back into order by their seams.
 
 A closed form returns what entered the network, in the order in which it entered. No gradient says
-where a patch stood before, but its borders do.
+where a patch stood before, but its borders do. Where a defense moves the pixels of each patch, too,
+all of them alike, what is near in pictures is alike, and puts them back (`_order/pixels`).
 """
 
 from typing import Annotated, ClassVar
@@ -10,6 +11,7 @@ from pydantic import Field
 from torch import Generator
 
 from privbench.attack import Attack, Tick
+from privbench.attacks._order.pixels import in_order, shuffled, upright
 from privbench.attacks._order.reassembly import reassemble
 from privbench.component import make
 from privbench.observation import Observation
@@ -20,6 +22,7 @@ class Jigsaw(Attack):
     """Another attack's patches, re-assembled by the fit of their borders."""
 
     paper: ClassVar[str] = "doi:10.1109/CVPR.2012.6247699"
+    version: ClassVar[int] = 2
     content: str = "pe_ls"
     """The attack that finds the patches; any but this one."""
     steps: Annotated[int, Field(ge=1)] = 200
@@ -40,10 +43,13 @@ class Jigsaw(Attack):
         inner = make(Attack, self.content, {})
         found = inner.reconstruct(seen, rng, lambda done, of, value: tick(0, total, value))
         draw = found.draw if isinstance(found.draw, Draw) else None
-        placed = reassemble(seen, found.images, rng, self.steps, tick, draw)
+        images, alike = found.images, shuffled(seen)
+        if alike is not None:
+            images = in_order(seen, images, alike, rng)
+        placed = reassemble(seen, images, rng, self.steps, tick, draw)
         tick(total, total, placed.cost)
         return Reconstruction(
-            placed.images,
+            placed.images if alike is None else upright(seen, placed.images),
             objective=placed.cost,
             labels=found.labels,
             gradient_calls=found.gradient_calls,
