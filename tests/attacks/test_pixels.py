@@ -80,8 +80,14 @@ def test_a_picture_is_turned_as_the_network_knows_its_label():
         assert float(turned[0, 3].detach()) == pytest.approx(float(known.max()), rel=1e-4)
 
 
-def test_who_moves_pixels_is_told_by_the_procedure():
-    assert shuffled(observed(("pps", {}))[0]).tolist() == [[True]]
-    assert shuffled(observed(("pps", {"per": "image"}), batch=2)[0]).tolist() == [[1, 0], [0, 1]]
-    assert shuffled(observed(("shuffle", {}))[0]) is None
-    assert shuffled(observed()[0]) is None
+@pytest.mark.parametrize(
+    ("defense", "batch", "alike"),
+    [
+        (("pps", {}), 1, [[True]]),
+        (("pps", {"per": "image"}), 2, [[True, False], [False, True]]),
+        (("shuffle", {}), 1, None),
+    ],
+)
+def test_who_moves_pixels_is_told_by_the_procedure(defense, batch, alike):
+    found = shuffled(observed(defense, batch=batch)[0])
+    assert (None if found is None else found.tolist()) == alike
