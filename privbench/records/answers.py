@@ -2,10 +2,12 @@
 
 import hashlib
 import io
+import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,13 @@ import numpy.typing as npt
 Pictures = npt.NDArray[np.float32]
 """Shape (b, 3, h, w), in [0, 1]."""
 MEMBER = "member/"
+MOST = 2**30
+"""Bytes of all arrays, unpacked; a small file may claim any number of them."""
+UNREADABLE = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, IndexError, RuntimeError, MemoryError),
+    *(BadZipFile, zlib.error, struct.error),
+)
+"""What numpy and zipfile raise on files that somebody made to break them."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +63,8 @@ def unpack(content: bytes, sha256: str) -> Answers | None:
     if digest(content) != sha256:
         return None
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
-        return Answers(
+        found = _arrays(content)
+        answers = Answers(
             images=found["images"],
             mean=found["mean"],
             patch=int(found["patch"]),
@@ -69,8 +77,36 @@ def unpack(content: bytes, sha256: str) -> Answers | None:
             entered=found.get("entered"),
             mask=found.get("mask"),
         )
-    except (OSError, ValueError, KeyError, BadZipFile):
+    except UNREADABLE:
         return None
+    return answers if _fits(answers) else None
+
+
+def _arrays(content: bytes) -> dict[str, npt.NDArray[Any]]:
+    """Return all arrays of a file that is no larger than it may be; raises what UNREADABLE has."""
+    buffer = io.BytesIO(content)
+    with ZipFile(buffer) as packed:
+        if sum(one.file_size for one in packed.infolist()) > MOST:
+            raise ValueError("more arrays than any answer has")
+    with np.load(buffer, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _fits(answers: Answers) -> bool:
+    """Say whether shapes and types are those of one batch, so that a score can be made of it."""
+    shape, mask = answers.images.shape, answers.mask
+    if len(shape) != 4 or not all(shape) or shape[1] != 3 or shape[2] != shape[3]:
+        return False
+    if answers.mean.size != 3 or not 0 < answers.patch <= shape[2]:
+        return False
+    entered = () if answers.entered is None else (answers.entered,)
+    pictures = (answers.images, *answers.members.values(), *entered)
+    if not all(one.dtype == np.float32 for one in (*pictures, answers.mean)):
+        return False
+    tokens = (shape[2] // answers.patch) ** 2
+    if mask is not None and (mask.dtype != np.bool_ or mask.shape != (shape[0], tokens)):
+        return False
+    return all(one.shape == shape for one in pictures)
 
 
 def digest(content: bytes) -> str:

@@ -53,15 +53,23 @@ class Register:
     def read(self) -> dict[str, set[Asked]]:
         """Return names by key; what is torn or edited does not count."""
         found: dict[str, set[Asked]] = {}
-        for path in sorted(self.folder.glob("*.json")):
-            try:
-                content = unseal(path.read_text(encoding="utf-8"))["asked"]
-                pairs = [(str(key), Asked(*map(str, one))) for key, one in content.items()]
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                continue
-            for key, one in pairs:
+        for path in self.files():
+            for key, one in requests(path) or ():
                 found.setdefault(key, set()).add(one)
         return found
+
+    def files(self) -> list[Path]:
+        """Return the files of all requests."""
+        return sorted(self.folder.glob("*.json"))
+
+
+def requests(path: Path) -> list[tuple[str, Asked]] | None:
+    """Return keys and what they were asked for as; None of a file that is torn or edited."""
+    try:
+        content = unseal(path.read_text(encoding="utf-8"))["asked"]
+        return [(str(key), Asked(*map(str, one))) for key, one in content.items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def shown(records: Iterable[R], asked: Mapping[str, set[Asked]]) -> list[R]:

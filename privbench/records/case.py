@@ -21,6 +21,9 @@ NUMBERS = (*RATES, "local_steps", "rounds", "clients", "warmup", "pictures", "ep
 WIRE = ("wire", "precision")
 """Words of a threat model for what travels."""
 
+LARGEST = 2**63
+"""Of a whole number: JSON has longer ones, of which no mean can be made."""
+
 Status = Literal["done", "failed", "refused"]
 Scores = Mapping[str, list[float | None]]
 
@@ -103,6 +106,9 @@ class Record(SealedRecord[Case]):
         """Raise where a table would look for what is not there."""
         threat = self.case.threat
         numbers = [threat["batch_size"], *(threat[name] for name in NUMBERS if name in threat)]
+        counts = [self.gradient_calls, *(self.masked or ())]
+        if any(type(one) is int and abs(one) > LARGEST for one in (*counts, *numbers)):
+            raise ValueError("a record that counts more than can be counted")
         if not all(type(one) in (int, float) and isfinite(one) for one in numbers):
             raise ValueError("a threat model whose numbers are none")
         if not all(isinstance(one, str) for one in threat["knows"]):

@@ -1,6 +1,7 @@
 """The picture beside a record: private, fed and found images in three rows."""
 
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import numpy.typing as npt
 from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
+MOST = 2**26
+"""Pixels of a picture file; a small file may claim any number of them."""
 
 
 def draw(*rows: npt.ArrayLike) -> bytes:
@@ -32,6 +35,14 @@ def read(path: Path, rows: int = 3) -> list[list[Pixels]]:
 
 
 def pixels(content: bytes) -> Pixels:
-    """Pixels (h, w, 3) of a picture file; raises OSError where it is none."""
-    with Image.open(io.BytesIO(content)) as picture:
+    """Pixels (h, w, 3) of a PNG; raises OSError where it is none, or larger than any of ours."""
+    bomb = Image.DecompressionBombWarning, Image.DecompressionBombError
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(content), formats=["PNG"])
+        if picture.width * picture.height > MOST:
+            raise OSError("more pixels than a picture beside a record has")
         return np.asarray(picture.convert("RGB"))
+    except (SyntaxError, ValueError, *bomb) as error:
+        raise OSError(f"no picture: {error}") from None

@@ -67,6 +67,21 @@ def share(
     return seen, Secret(images.clone(), fed.clone(), labels.clone(), draw)
 
 
+def drawn(
+    model: PublicModel,
+    images: Images,
+    labels: Int[Tensor, " b"],
+    protocol: Protocol,
+    seed: tuple[object, ...],
+) -> tuple[Images, Randomness | None]:
+    """Return the network input and the draws of `share`, by picture, without any gradient."""
+    met = []
+    for number, held in enumerate(_chunks((images, labels), protocol.clients)):
+        own = (*seed, "client", number) if number else seed
+        met.append(_in_order(model, _epochs(model, held, protocol, own)[0]))
+    return torch.cat([inputs for inputs, _ in met]), together([draw for _, draw in met])
+
+
 def _means(
     model: PublicModel,
     pictures: Pictures,

@@ -14,7 +14,7 @@ from privbench.records.answers import Answers, unpack
 from privbench.records.case import Record, Scores
 from privbench.records.store import Store
 from privbench.running.scoring import Marks, all_metrics, facts, mark
-from privbench.running.victims import Victims, load_pictures
+from privbench.running.victims import Batch, Victims, load_pictures
 from privbench.threat import Images
 
 
@@ -75,12 +75,16 @@ def _again(
 
 def truth_of(record: Record, answers: Answers, data_root: Path | None, victims: Victims) -> Images:
     """Return the private pictures of a record, on the victims' device; raises BadData."""
+    return batch_of(record, answers, data_root, victims)[0].to(victims.device)
+
+
+def batch_of(record: Record, answers: Answers, data_root: Path | None, victims: Victims) -> Batch:
+    """Return the private pictures of a record, and their labels; raises BadData."""
     case, side = record.case, answers.images.shape[-1]
     dataset = victims.dataset(case.dataset, _root(case.dataset.label, data_root))
-    truth, _ = load_pictures(
+    return load_pictures(
         dataset, case.dataset, case.images, case.images_sha256, side, answers.classes
     )
-    return truth.to(victims.device)
 
 
 def marks_of(answers: Answers, truth: Images, metrics: Mapping[str, Metric]) -> Marks:

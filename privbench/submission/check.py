@@ -2,13 +2,13 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 
 from privbench.errors import PrivbenchError
-from privbench.records.case import Record
+from privbench.records.case import Case, Record
 from privbench.records.store import Store
 from privbench.records.utility import UtilityRecord
 from privbench.reports.leaderboard import TABLE, leaderboard, to_csv
@@ -20,6 +20,7 @@ from privbench.submission.faults import Findings
 from privbench.submission.named import Naming
 from privbench.submission.numbers import number_faults
 from privbench.submission.reading import Found, read_all
+from privbench.submission.requests import request_faults
 
 CPU = torch.device("cpu")
 
@@ -44,11 +45,14 @@ def check(
         for kind, sentence in _faults(record, path, naming, derivation):
             findings.add(path, kind, sentence)
     _twice(found, findings)
+    cases = {} if suite is None else {job.case.key: job.case for job in plan(suite, CPU, cache)}
+    keys = {suite.label: cases.keys()} if suite is not None and suite.label else {}
+    sets = {record.case.key: record.case.dataset.name for record in found.values()}
     for path in given:
         if path.is_dir():
+            request_faults(Store(path).asked, sets, keys, findings)
             _table(path, found, findings)
-    if suite is not None:
-        _missing(suite, cache, found, findings)
+    _missing(cases, found, findings)
     return findings
 
 
@@ -57,11 +61,11 @@ def _faults(
 ) -> list[tuple[str, str]]:
     assert isinstance(record, Record | UtilityRecord)
     faults = naming.faults(record.case)
-    if any(kind == "component" for kind, _ in faults):
+    if any(kind in ("component", "schema") for kind, _ in faults):
         return faults + list(number_faults(record))  # what is of other code cannot be made again
     faults += [*number_faults(record), *derivation.weights_faults(record.case)]
     if isinstance(record, Record) and record.status == "done":
-        faults += derivation.answer_faults(record, path)
+        faults += derivation.record_faults(record, path)
     return faults
 
 
@@ -108,11 +112,10 @@ def _first_difference(said: bytes, due: bytes) -> str:
     return f"{len(one)} rows instead of {len(other)}"
 
 
-def _missing(suite: Suite, victims: Victims, found: Found, findings: Findings) -> None:
+def _missing(cases: Mapping[str, Case], found: Found, findings: Findings) -> None:
     there = {record.case.key for record in found.values()}
-    for job in plan(suite, CPU, victims):
-        if job.case.key not in there:
-            case = job.case
+    for key, case in cases.items():
+        if key not in there:
             images = ",".join(map(str, case.images))
             findings.add(
                 f"{case.attack.label} on {case.model.label} with {case.defended}, image {images}",

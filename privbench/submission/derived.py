@@ -2,27 +2,38 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
+from pydantic import TypeAdapter
+from torch import Tensor
 
 from privbench.errors import BadData, PrivbenchError
 from privbench.metric import Metric
-from privbench.records import picture
 from privbench.records.answers import Answers
 from privbench.records.case import Case, Record, Scores
 from privbench.records.utility import UtilityCase
+from privbench.running.client import drawn
 from privbench.running.jobs import Recipe
-from privbench.running.rescore import marks_of, stored_answers, truth_of
+from privbench.running.rescore import batch_of, marks_of, stored_answers
 from privbench.running.scoring import Marks, all_metrics, facts
-from privbench.running.victims import Victims
+from privbench.running.victims import Batch, Victims
+from privbench.submission.answered import answer_faults, picture_faults, proof_faults
 from privbench.submission.faults import Findings
-from privbench.threat import Images
+from privbench.threat import Images, ThreatModel
 from privbench.victims.load import Victim, known_settings
 from privbench.victims.preset import model_preset
 
+ALIKE = 1e-5
+"""Of pixels, up to which two are one: what arithmetic of another computer changes."""
 RELATIVE, ABSOLUTE = 1e-3, 1e-4
 """How far a score may be from the one made again: arithmetic of another computer."""
+ALIKE = 1e-5
+"""Of pixels, up to which two are one: what arithmetic of another computer changes."""
+WHOLE = 50.0
+"""Decibels that a proved answer has at least: about half a step of 8 bits."""
 DRAWN, COMES_ALONG = "init", "trained"
 """Names of weights that this installation can make again."""
 
@@ -64,6 +75,13 @@ class Derivation:
             return
         if victim is not None and victim.weights_sha256 == case.weights_sha256:
             return
+        if case.weights != COMES_ALONG and self._come_along(case):
+            yield (
+                "weights",
+                f"calls weights {case.weights!r} that come along with {case.model.name}: they are "
+                f"its {COMES_ALONG!r} ones.",
+            )
+            return
         if victim is None or case.weights == DRAWN:  # another version of torch draws otherwise
             self.findings.unbuilt += 1
             return
@@ -73,34 +91,46 @@ class Derivation:
             f"{case.model.name} are {victim.weights_sha256[:12]}.",
         )
 
-    def answer_faults(self, record: Record, path: Path) -> Iterator[Fault]:
+    def _come_along(self, case: Case | UtilityCase) -> bool:
+        """Whether a case's weights are those that come along, whatever it calls them."""
+        try:
+            victim = self.victim(replace(case, weights=COMES_ALONG))
+        except PrivbenchError:  # none come along
+            return False
+        return victim is not None and victim.weights_sha256 == case.weights_sha256
+
+    def record_faults(self, record: Record, path: Path) -> Iterator[Fault]:
         """Yield where stored answers, pictures and scores do not belong together."""
         try:
             answers = stored_answers(record, path.with_suffix(".npz"))
         except BadData as error:
             yield "answer", f"cannot be scored again. {error}"
             return
-        yield from _answer_faults(record, answers)
+        yield from answer_faults(record, answers)
         if (truth := self._truth(record, answers)) is None:
             self.findings.unseen += 1
         elif isinstance(truth, str):
             yield "pictures", truth
         else:
-            yield from self._victim_faults(record, answers)
-            yield from self._score_faults(record, answers, truth)
-            yield from _drawn_faults(path.with_suffix(".png"), answers, truth)
+            images, labels = truth
+            yield from self._victim_faults(record, answers, images, labels)
+            yield from self._score_faults(record, answers, images)
+            yield from proof_faults(record, answers, images)
+            yield from picture_faults(path.with_suffix(".png"), answers, images)
 
-    def _truth(self, record: Record, answers: Answers) -> Images | str | None:
-        """Return the private pictures, or what is wrong with them; None of a user's own folder."""
+    def _truth(self, record: Record, answers: Answers) -> Batch | str | None:
+        """Return the private batch, or what is wrong with it; None of a user's own folder."""
         own = "@" in record.case.dataset.label
         if own and self.data_root is None:
             return None
         try:
-            return truth_of(record, answers, self.data_root, self.victims)
+            return batch_of(record, answers, self.data_root, self.victims)
         except PrivbenchError as error:
             return f"is of other pictures than are here: {error}"
 
-    def _victim_faults(self, record: Record, answers: Answers) -> Iterator[Fault]:
+    def _victim_faults(
+        self, record: Record, answers: Answers, images: Images, labels: Int[Tensor, " b"]
+    ) -> Iterator[Fault]:
         try:
             victim = self.victim(record.case)
         except PrivbenchError:  # said already
@@ -111,6 +141,18 @@ class Derivation:
         same = np.allclose(answers.mean.reshape(-1), vit.mean.flatten().numpy(), atol=1e-6)
         if not same or (answers.patch, answers.classes) != (vit.patch, vit.classes):
             yield "answer", "stores another mean color, patch or number of classes than its victim."
+            return
+        case = record.case
+        threat = TypeAdapter(ThreatModel).validate_python(dict(case.threat))
+        seed = (case.seed, case.images_sha256)
+        fed, draw = drawn(victim.model, images, labels, threat.protocol, seed)
+        mask = None if draw is None else draw.treated
+        stored = images.numpy() if answers.entered is None else answers.entered
+        same = mask is None if answers.mask is None else mask is not None
+        if mask is not None and answers.mask is not None:
+            same = np.array_equal(mask.numpy(), answers.mask)
+        if not same or not np.allclose(stored, fed.numpy(), atol=ALIKE):
+            yield "answer", f"has a network input and a mask that seed {case.seed} does not draw."
 
     def _score_faults(self, record: Record, answers: Answers, truth: Images) -> Iterator[Fault]:
         current: dict[str, Metric] = {}
@@ -129,26 +171,6 @@ class Derivation:
             yield from _differences(record, marks_of(answers, truth, current))
         except (PrivbenchError, RuntimeError, ValueError) as error:
             yield "answer", f"has answers that cannot be scored: {error}"
-
-
-def _answer_faults(record: Record, answers: Answers) -> Iterator[Fault]:
-    batch = (len(record.case.images), 3, *answers.images.shape[-1:] * 2)
-    for name, images in {"the answer": answers.images, **answers.members}.items():
-        inside = images.shape == batch and np.isfinite(images).all()
-        if not inside or images.min() < 0 or images.max() > 1:
-            yield "answer", f"stores {name} as no pictures of its batch, in 0 to 1."
-            return
-    if answers.members.keys() != record.members.keys():
-        yield "answer", "stores answers of other members than it has scores of."
-    elif record.members and not record.report.get("moved"):
-        same = [n for n, one in answers.members.items() if np.array_equal(one, answers.images)]
-        if record.choice not in same:
-            what = f"that of {same[0]}" if same else "none of its members'"
-            yield "selection", f"names {record.choice} as its choice, and its answer is {what}."
-    if answers.mask is not None or record.masked is not None:
-        found = () if answers.mask is None else tuple(answers.mask.sum(1).tolist())
-        if found != record.masked:
-            yield "answer", f"counts {record.masked} treated patches, and its mask has {found}."
 
 
 def _differences(record: Record, marks: Marks) -> Iterator[Fault]:
@@ -180,16 +202,3 @@ def _apart(said: list[float | None], due: list[float | None]) -> tuple[float, fl
         if old is None or new is None or abs(old - new) > ABSOLUTE + RELATIVE * abs(new):
             return float("nan") if old is None else old, float("nan") if new is None else new
     return None
-
-
-def _drawn_faults(path: Path, answers: Answers, truth: Images) -> Iterator[Fault]:
-    """Yield that the picture beside a record does not show its answer."""
-    private = truth.cpu().numpy()
-    fed = private if answers.entered is None else answers.entered
-    try:
-        shown = picture.pixels(path.read_bytes())
-    except (OSError, ValueError):
-        yield "answer", "has no picture beside it, or one that cannot be read."
-        return
-    if not np.array_equal(shown, picture.pixels(picture.draw(private, fed, answers.images))):
-        yield "answer", "has a picture beside it that shows something else than its answer."

@@ -29,8 +29,8 @@ class Findings:
     """Records of weights that do not come along, whose digest was taken as it is."""
 
     def add(self, place: Path | str, kind: str, sentence: str) -> None:
-        """Note a fault."""
-        self.faults.append(Fault(str(place), kind, sentence))
+        """Note a fault; letters that a terminal would obey are written out."""
+        self.faults.append(Fault(_printable(str(place)), kind, _printable(sentence)))
 
     def content(self) -> dict[str, Any]:
         """Return what `--json` prints."""
@@ -40,3 +40,7 @@ class Findings:
             "unbuilt": self.unbuilt,
             "faults": [vars(one) for one in self.faults],
         }
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)

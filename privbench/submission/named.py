@@ -5,21 +5,27 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, replace
 
+from pydantic import TypeAdapter, ValidationError
+
 from privbench.attack import Attack
 from privbench.component import Component, Part, find, label, make
 from privbench.dataset import Dataset
 from privbench.defense import Defense
 from privbench.errors import PrivbenchError
 from privbench.evaluation import Evaluation
-from privbench.records.case import Case
+from privbench.records.case import UNDEFENDED, Case
 from privbench.records.sealed import SealedCase
 from privbench.records.utility import UtilityCase
-from privbench.running.plan import nested_versions
-from privbench.victims.load import VARIANTS
+from privbench.running.plan import nested_versions, threat_facts
+from privbench.threat import ThreatModel
+from privbench.victims.load import VARIANTS, known_settings
 from privbench.victims.preset import FREE, OUTSIDE, model_preset
 
 MARKUP = re.compile(r"<[A-Za-z/!]")
 """How a tag of HTML begins."""
+
+PATH = re.compile(r"[/\\]|^\.+$")
+"""What makes a name a path."""
 
 Fault = tuple[str, str]
 
@@ -37,13 +43,63 @@ class Naming:
         if marked := sorted(one for one in titles if MARKUP.search(one)):
             title = "a title is a name and its settings"
             return [("label", f"has HTML in a title, {marked[0]!r}: {title}.")]
-        found: list[Fault] = []
+        found: list[Fault] = list(_plain(case))
         for look, part in _looks(case):
             key = f"{look.__qualname__} {json.dumps(vars(part), default=str)}"
             if key not in self._known:
                 self._known[key] = list(look(part))
             found += self._known[key]
-        return found + (list(_nested(case)) if isinstance(case, Case) else [])
+        if isinstance(case, Case):
+            found += [*_nested(case), *_control(case), *_threat(case)]
+        return found
+
+
+def _plain(case: SealedCase) -> Iterator[Fault]:
+    """Yield what no title and no name of a file may hold."""
+    assert isinstance(case, Case | UtilityCase)
+    if PATH.search(case.weights):
+        yield "label", f"names its weights {case.weights!r}, a place and not a file's name."
+    if isinstance(case, Case) and not case.defense:
+        yield "component", f"names no defense; an update that none changes has {UNDEFENDED!r}."
+
+
+def _control(case: Case) -> Iterator[Fault]:
+    """Yield that a case is compared with another victim than its own undefended one."""
+    try:
+        preset = model_preset(case.model.name)
+        if preset.control is None:
+            if case.control is not None:
+                yield "label", f"is compared with {case.control}, and {case.model.name} has none."
+            return
+        bare = model_preset(preset.control)
+        scheme = find(Defense, str(case.model.settings.get("scheme"))).setting_names()
+    except PrivbenchError:  # said already
+        return
+    # one of timm's or the user's own is its own control, without the scheme that was asked of it
+    own = {*known_settings(bare)} - {"scheme", *(() if preset.described else scheme)}
+    known = [{**p.architecture, **p.settings, **p.initial(), **VARIANTS} for p in (preset, bare)]
+    given = {k: v for k, v in case.model.settings.items() if k in own}
+    due = {k for k, v in given.items() if all(one.get(k, v) != v for one in known)}
+    if not _tells(Part(preset.control, str(case.control), 1, given), due):
+        yield (
+            "label",
+            f"is compared with {case.control}, and the undefended victim of {case.model.label} is "
+            f"{preset.control} with the same settings.",
+        )
+
+
+def _threat(case: Case) -> Iterator[Fault]:
+    """Yield that a threat model is none, or is not written as a run writes it."""
+    try:
+        threat = TypeAdapter(ThreatModel).validate_python(dict(case.threat))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        yield "schema", f"has a threat model that is none: {where}, {first['msg']}."
+        return
+    if (due := threat_facts(threat)) != dict(case.threat):
+        names = sorted(k for k in due | dict(case.threat) if due.get(k) != case.threat.get(k))
+        yield "label", f"has {', '.join(names)} in its threat model, where a run writes none."
 
 
 def _looks(case: SealedCase) -> Iterator[tuple[Callable[[Part], Iterable[Fault]], Part]]:

@@ -1,5 +1,6 @@
 """Whether a record's numbers can be: counts that add up, scores in range, an honest selection."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any
@@ -9,10 +10,18 @@ from privbench.records.case import Record
 from privbench.records.sealed import SealedRecord
 from privbench.records.utility import UtilityRecord
 
-DISTANCE = "distance_"
-"""Begins the name of a member's own objective in the report of an ensemble."""
+DISTANCE, SURPRISE = "distance_", "surprise_"
+"""Begin the names of a member's own objective in the report of an ensemble, and of how improbable
+it is by equations that hold for any network; an ensemble may go by both."""
 CERTIFIED = "certified"
 """Is 1 in that report where the answer was proved without the truth, which beats any objective."""
+INFINITE = float("inf")
+LONGEST = 3e9
+"""Seconds of a case, 95 years."""
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""All control characters but line feed and tabulator, which an error of somebody's may have."""
+LONG = 10_000
+"""Letters of one text; the longest of an error is some hundreds."""
 EQUAL = 1e-6
 """Relative difference up to which two objectives are one."""
 
@@ -29,6 +38,8 @@ def number_faults(record: SealedRecord[Any]) -> Iterator[Fault]:
             yield from _counts(record)
             yield from _ranges(record)
             yield from selection_faults(record)
+    if isinstance(record, Record | UtilityRecord):
+        yield from _texts(record)
 
 
 def _status(record: Record) -> Iterator[Fault]:
@@ -53,6 +64,20 @@ def _status(record: Record) -> Iterator[Fault]:
         yield "score", f"{_was(record)} and does not say why."
 
 
+def _texts(record: Record | UtilityRecord) -> Iterator[Fault]:
+    """Yield sentences that a terminal would obey, or that nobody would read."""
+    told = [*record.warnings, *record.environment, *record.environment.values()]
+    if isinstance(record, Record):
+        told += [record.error or "", record.choice, *record.report]
+    for text in told:
+        if found := CONTROL.search(text):
+            yield "label", f"has the control character {found[0]!r} in a text."
+            return
+        if len(text) > LONG:
+            yield "label", f"has a text of {len(text)} letters, {text[:20]!r} and so on."
+            return
+
+
 def _was(record: Record) -> str:
     return "failed" if record.status == "failed" else "was refused"
 
@@ -69,6 +94,8 @@ def _counts(record: Record) -> Iterator[Fault]:
         found = record.label_accuracy * n
         if not (0 <= record.label_accuracy <= 1 and abs(found - round(found)) < 1e-6):
             yield "score", f"found {record.label_accuracy} of the labels of {n} pictures."
+    if (record.seconds or 0) > LONGEST:
+        yield "score", f"took {record.seconds:.3g} seconds, longer than there are computers."
     if record.gradient_calls < 0 or not isfinite(record.seconds or 0) or (record.seconds or 0) < 0:
         yield "score", "took less than no time or gradients."
 
@@ -76,7 +103,7 @@ def _counts(record: Record) -> Iterator[Fault]:
 def _ranges(record: Record) -> Iterator[Fault]:
     for where, scores in _all_scores(record):
         for name, values in scores.items():
-            if None in values:
+            if any(value is None or not isfinite(value) for value in values):
                 yield "score", f"has NaN or infinity for {name}{where}: null in its file."
             yield from _range(name, where, values, record.metrics.get(name, {}))
 
@@ -109,23 +136,44 @@ def selection_faults(record: Record) -> Iterator[Fault]:
     if record.choice not in record.members:
         yield "selection", f"hands in {record.choice!r}, which is none of its members."
         return
-    known = {
-        name.removeprefix(DISTANCE): float("inf") if value is None else value
-        for name, value in record.report.items()
-        if name.startswith(DISTANCE)
-    }
-    if record.choice not in known or record.report.get(CERTIFIED) == 1.0:
+    if silent := sorted(record.members.keys() - _reported(record, DISTANCE).keys()):
+        yield (
+            "selection",
+            f"does not say how near its member {silent[0]} came, so nobody knows by what its "
+            "answer was chosen.",
+        )
         return
-    chosen, nearest = known[record.choice], min(known, key=lambda name: known[name])
-    if chosen > known[nearest] * (1 + EQUAL):
+    if record.report.get(CERTIFIED) not in (None, 0.0, 1.0):
+        yield "selection", "is proved in part: an answer is proved (1) or not (0)."
+    if record.report.get(CERTIFIED) == 1.0:
+        return
+    near, odd = (_reported(record, kind) for kind in (DISTANCE, SURPRISE))
+    chosen = near[record.choice]
+    better = [
+        name
+        for name in near
+        if chosen > near[name] * (1 + EQUAL)
+        and (not odd or odd.get(name, INFINITE) < odd.get(record.choice, INFINITE))
+    ]
+    if better:
+        nearest = min(better, key=lambda name: near[name])
         yield (
             "selection",
             f"hands in {record.choice}, whose objective is {chosen:.3g}, where {nearest} reached "
-            f"{known[nearest]:.3g}: a selection that no attacker makes, by the truth.",
+            f"{near[nearest]:.3g}: a selection that no attacker makes, by the truth.",
         )
-    own = float("inf") if record.objective is None else record.objective
-    if own != chosen and abs(own - chosen) > EQUAL * abs(chosen):
+    own = INFINITE if record.objective is None else record.objective
+    if own != chosen and not (isfinite(chosen) and abs(own - chosen) <= EQUAL * abs(chosen)):
         yield "selection", f"has objective {own:.3g}, and its choice reached {chosen:.3g}."
+
+
+def _reported(record: Record, kind: str) -> dict[str, float]:
+    """Return by member what an ensemble reports of each; null is infinity."""
+    return {
+        name.removeprefix(kind): INFINITE if value is None else value
+        for name, value in record.report.items()
+        if name.startswith(kind)
+    }
 
 
 def _utility(record: UtilityRecord) -> Iterator[Fault]:

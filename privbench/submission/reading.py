@@ -16,6 +16,12 @@ from privbench.submission.faults import Findings
 
 Found = dict[Path, SealedRecord[Any]]
 PLACES = (Store.PLACE, UtilityStore.PLACE)
+MOST = 2**27
+"""Bytes of a record: numbers of 50,000 pictures in twenty columns take a fifth of it."""
+
+
+class _NoJson(ValueError):
+    """A word that Python reads and JSON has not."""
 
 
 class Unsound(Exception):
@@ -60,15 +66,21 @@ def below(folder: Path) -> list[Path]:
 
 def read(path: Path) -> SealedRecord[Any]:
     """Return the record in a file; raises Unsound."""
+    if linked := next((one for one in beside(path) if one.is_symlink()), None):
+        raise Unsound("file", f"is a link, or {linked.name} beside it is: a submission is files.")
     try:
+        if (size := path.stat().st_size) > MOST:
+            raise Unsound("file", f"has {size / 2**20:.0f} MiB, more than any record.")
         text = path.read_text(encoding="utf-8")
-        content = json.loads(text)
+        content = json.loads(text, parse_constant=_refuse)
     except OSError as error:
         raise Unsound("file", f"cannot be read: {error.strerror}.") from None
     except json.JSONDecodeError as error:
         torn = error.pos >= len(error.doc.rstrip()) - 1 or "Unterminated" in error.msg
         what = "breaks off, a file half-written" if torn else "is no JSON"
         raise Unsound("file", f"{what}: {error.msg} at line {error.lineno}.") from None
+    except _NoJson as error:
+        raise Unsound("file", f"is no JSON: {error}, which a record writes as null.") from None
     except (ValueError, RecursionError):
         raise Unsound("file", "is no text that a record could be.") from None
     if not isinstance(content, dict) or "schema" not in content:
@@ -97,6 +109,15 @@ def read(path: Path) -> SealedRecord[Any]:
     if record.case.key != path.stem:
         raise Unsound("seal", f"bears another name than its case's key, {record.case.key}.")
     return record
+
+
+def beside(path: Path) -> tuple[Path, ...]:
+    """Return a record's file, and those of its picture and answers."""
+    return path, path.with_suffix(".png"), path.with_suffix(".npz")
+
+
+def _refuse(word: str) -> float:
+    raise _NoJson(word)
 
 
 def _kind(content: dict[str, Any]) -> type[SealedRecord[Any]] | None:

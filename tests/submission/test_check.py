@@ -1,9 +1,13 @@
 """A submission that holds has no fault; each way to spoil one is told in a sentence."""
 
+import io
 import json
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -121,6 +125,30 @@ FORGERIES = {
     "html;label;HTML in a title": lambda r: part_with(
         r, "attack", label="auto<script>alert(1)</script>"
     ),
+    "control;label;is compared with vit_mjp, and": lambda r: case_with(r, control="vit_mjp"),
+    "no control;label;is compared with None": lambda r: case_with(r, control=None),
+    "threat;schema;a threat model that is none: knows": lambda r: case_with(
+        r, threat={**r.case.threat, "knows": ["truth"]}
+    ),
+    "threat's word;label;foo in its threat model": lambda r: case_with(
+        r, threat={**r.case.threat, "foo": "bar"}
+    ),
+    "no defense;component;names no defense": lambda r: case_with(r, defense=()),
+    "seed;answer;seed 5 does not draw": lambda r: case_with(r, seed=5),
+    "path;label;a place and not a file's name": lambda r: case_with(r, weights="../w"),
+    "renamed;weights;they are its 'trained' ones": lambda r: case_with(r, weights="init"),
+    "silent member;selection;how near its member mean came": lambda r: {
+        "report": {k: v for k, v in r.report.items() if k != "distance_mean"}
+    },
+    "by nothing;selection;how near its member mean came": lambda r: {"report": {}},
+    "half a proof;selection;proved in part": lambda r: {"report": {**r.report, "certified": 0.5}},
+    "no proof;answer;counts as proved": lambda r: {"report": {**r.report, "certified": 1.0}},
+    "unreached;selection;its choice reached inf": lambda r: {
+        "report": {**r.report, **{k: None for k in r.report if k.startswith("distance_")}}
+    },
+    "an age;score;longer than there are computers": lambda r: {"seconds": 1e308},
+    "terminal;label;control character": lambda r: {"warnings": ("\x1b[2J",)},
+    "endless;label;a text of 20000 letters": lambda r: {"warnings": ("x" * 20_000,)},
     "no answers;answer;no answers were stored": lambda r: {"answers_sha256": ""},
     "other answers;answer;missing or was edited": lambda r: {"answers_sha256": "0" * 64},
 }
@@ -159,20 +187,189 @@ SWAPS = {
     "answer;no pictures of its batch": lambda a: {"images": a.images + 2},
     "answer;other members": lambda a: {"members": {}},
     "answer;its mask has": lambda a: {"mask": ~a.mask},
+    "answer;does not draw": lambda a: {"entered": a.entered[..., ::-1].copy()},
+    **{
+        f"answer;missing or was edited;{number}": change
+        for number, change in enumerate(
+            (
+                lambda a: {"images": a.images.astype(str)},
+                lambda a: {"images": a.images[:0]},
+                lambda a: {"images": a.images.astype(float)},
+                lambda a: {"images": np.array(1.0, np.float32)},
+                lambda a: {"mean": np.array(["a", "b", "c"])},
+                lambda a: {"mean": np.zeros(7, np.float32)},
+                lambda a: {"patch": 0},
+                lambda a: {"patch": [1, 2]},
+                lambda a: {"mask": np.array(True)},
+                lambda a: {"mask": a.mask.astype(str)},
+                lambda a: {"entered": np.zeros(3, np.float32)},
+                lambda a: {"members": {**a.members, "mean": np.array("x")}},
+            )
+        )
+    },
 }
 
 
 @pytest.mark.parametrize("what", SWAPS)
 def test_answers_that_were_not_scored_are_told(what, submission, victims):
-    kind, words = what.split(";")
+    kind, words, *_ = what.split(";")
     found = check([swap(submission, SWAPS[what])], victims=victims)
     assert [f for f in found.faults if f.kind == kind and words in f.sentence], found.faults
+
+
+def test_an_answer_of_other_patches_is_not_called_moved(submission, victims):
+    path = swap(submission, lambda a: {"images": a.members["mean"]})
+    record = Record.from_json(path.read_text())
+    forged = forge_again(path, record, report={**record.report, "moved": 0.5})
+    told = [one.sentence for one in check([forged], victims=victims).faults]
+    assert any("has other patches than that member found" in one for one in told), told
+
+
+def test_patches_in_another_order_are(submission, victims):
+    def turned(answers: Answers) -> dict[str, object]:
+        rows = np.split(answers.images, answers.images.shape[2] // answers.patch, axis=2)
+        return {"images": np.concatenate(rows[::-1], axis=2)}
+
+    path = swap(submission, turned)
+    record = Record.from_json(path.read_text())
+    forged = forge_again(path, record, report={**record.report, "moved": 1.0})
+    assert not [f for f in check([forged], victims=victims).faults if f.kind == "selection"]
+
+
+def forge_again(path: Path, record: Record, **changes: object) -> Path:
+    path.write_text(replace(record, **changes).to_json())
+    return path
+
+
+@pytest.mark.parametrize(
+    "odd, faults", [({"mean": 1.0, "pe_ls": 0.5}, 0), ({"mean": 0.5, "pe_ls": 1.0}, 1)]
+)
+def test_who_goes_by_two_measures_may_trade_one_for_the_other(odd, faults, submission, victims):
+    record = one(submission)
+    assert record.choice == "pe_ls"
+    report = {**record.report, "distance_mean": 0.1}
+    report |= {f"surprise_{name}": value for name, value in odd.items()}
+    path = forge(submission, record, report=report)
+    found = [f for f in check([path], victims=victims).faults if "by the truth" in f.sentence]
+    assert len(found) == faults
+
+
+def lying(content: bytes) -> bytes:
+    """An array whose header promises more than a computer has."""
+    head = io.BytesIO()
+    facts = {"descr": "<f4", "fortran_order": False, "shape": (1, 3, 10**6, 10**7)}
+    np.lib.format.write_array_header_1_0(head, facts)
+    return rezipped(content, lambda name, one: head.getvalue() if name == "images.npy" else one)
+
+
+def rezipped(content: bytes, change: Callable[[str, bytes], bytes]) -> bytes:
+    old, buffer = ZipFile(io.BytesIO(content)), io.BytesIO()
+    with ZipFile(buffer, "w", ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, change(name, old.read(name)))
+    return buffer.getvalue()
+
+
+def with_byte(content: bytes, at: int, after: int, value: int) -> bytes:
+    """Change a byte of the first file's own head and of its entry in the directory."""
+    spoiled = bytearray(content)
+    spoiled[at] = spoiled[content.index(b"PK\x01\x02") + after] = value
+    return bytes(spoiled)
+
+
+def scrambled(content: bytes) -> bytes:
+    middle = content.index(b"PK\x01\x02") // 2
+    return content[:middle] + bytes(40) + content[middle + 40 :]
+
+
+FILES = {
+    "lying": lying,
+    "a bomb": lambda c: rezipped(c, lambda name, one: one + bytes(2**28)),
+    "encrypted": lambda c: with_byte(c, 6, 8, 1),
+    "packed otherwise": lambda c: with_byte(c, 8, 10, 99),
+    "scrambled": scrambled,
+    "short": lambda c: c[:-30],
+    "no archive": lambda c: b"hello",
+}
+
+
+@pytest.mark.parametrize("what", FILES)
+def test_a_file_of_answers_that_is_none_is_told(what, submission, victims):
+    record = one(submission)
+    path = Store(submission).path(record.case, ".npz")
+    content = FILES[what](path.read_bytes())
+    path.write_bytes(content)
+    forged = forge(submission, record, answers_sha256=digest(content))
+    [fault] = check([forged], victims=victims).faults
+    assert "missing or was edited" in fault.sentence
+
+
+def huge(path: Path) -> None:
+    """A picture whose head promises 60,000 pixels a side."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+
+
+@pytest.mark.parametrize(
+    "spoil", [huge, Path.unlink, lambda p: p.write_text("<svg onload='alert(1)'/>")]
+)
+def test_a_picture_that_is_none_is_told(spoil, submission, victims):
+    path = Store(submission).path(one(submission).case)
+    spoil(path.with_suffix(".png"))
+    [fault] = check([path], victims=victims).faults
+    assert "no picture beside it" in fault.sentence
+
+
+@pytest.mark.parametrize("suffix", [".json", ".png", ".npz"])
+def test_a_link_is_no_part_of_a_submission(suffix, submission, tmp_path, victims):
+    path = Store(submission).path(one(submission).case, suffix)
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    [fault] = check([path.with_suffix(".json")], victims=victims).faults
+    assert "is a link" in fault.sentence
+
+
+ASKED = {
+    "by HTML": ["cifar10<b>", "", ""],
+    "its pictures are of cifar10": ["imagenet", ""],
+    "which is 'standard": ["cifar10", "", "standard 1 [deadbeef]"],
+}
+
+
+@pytest.mark.parametrize("words", ASKED)
+def test_a_name_that_nobody_asked_by_is_told(words, submission, victims):
+    (submission / "leaderboard.csv").unlink()
+    content = seal({"asked": {one(submission).case.key: ASKED[words]}})
+    (submission / "asked").mkdir(exist_ok=True)
+    path = submission / "asked" / "x.json"
+    path.write_text(json.dumps(content))
+    [fault] = check([submission], victims=victims).faults
+    assert (fault.place, fault.kind) == (str(path), "label")
+    assert words in fault.sentence
+    path.write_text("[" * 100_000)
+    [fault] = check([submission], victims=victims).faults
+    assert "is torn" in fault.sentence
+
+
+def test_a_case_that_its_suite_has_not_is_told(submission, tmp_path, victims):
+    (submission / "leaderboard.csv").unlink()
+    file = tmp_path / "mine.yaml"
+    file.write_text("version: 1\nattack: mean\nmodel: vit_mjp\nimages: 2\n")
+    suite = Suite.build({}, str(file))
+    content = {"asked": {one(submission).case.key: ["cifar10", "", suite.label]}}
+    (submission / "asked").mkdir(exist_ok=True)
+    (submission / "asked" / "x.json").write_text(json.dumps(seal(content)))
+    [fault] = check([submission], suite, victims=victims).faults
+    assert "which has no such case" in fault.sentence
 
 
 TORN = {
     "file;breaks off": lambda text: text[: len(text) // 2],
     "file;is no JSON": lambda text: "attack: mean\nmodel: x\n",
     "file;no text": lambda text: b"\xff\xfe\x00",
+    "file;is no JSON: NaN": lambda text: text.replace('"objective": ', '"objective": NaN, "x": '),
+    "schema;counts more than can be counted": lambda text: resealed(text, gradient_calls=10**400),
     "schema;schema 99": lambda text: text.replace('"schema": 1', '"schema": 99'),
     "schema;another kind": lambda text: '{"name": "x"}',
     "schema;no case": lambda text: '{"schema": 1, "case": {}}',
