@@ -188,31 +188,12 @@ SWAPS = {
     "answer;other members": lambda a: {"members": {}},
     "answer;its mask has": lambda a: {"mask": ~a.mask},
     "answer;does not draw": lambda a: {"entered": a.entered[..., ::-1].copy()},
-    **{
-        f"answer;missing or was edited;{number}": change
-        for number, change in enumerate(
-            (
-                lambda a: {"images": a.images.astype(str)},
-                lambda a: {"images": a.images[:0]},
-                lambda a: {"images": a.images.astype(float)},
-                lambda a: {"images": np.array(1.0, np.float32)},
-                lambda a: {"mean": np.array(["a", "b", "c"])},
-                lambda a: {"mean": np.zeros(7, np.float32)},
-                lambda a: {"patch": 0},
-                lambda a: {"patch": [1, 2]},
-                lambda a: {"mask": np.array(True)},
-                lambda a: {"mask": a.mask.astype(str)},
-                lambda a: {"entered": np.zeros(3, np.float32)},
-                lambda a: {"members": {**a.members, "mean": np.array("x")}},
-            )
-        )
-    },
 }
 
 
 @pytest.mark.parametrize("what", SWAPS)
 def test_answers_that_were_not_scored_are_told(what, submission, victims):
-    kind, words, *_ = what.split(";")
+    kind, words = what.split(";")
     found = check([swap(submission, SWAPS[what])], victims=victims)
     assert [f for f in found.faults if f.kind == kind and words in f.sentence], found.faults
 
@@ -242,7 +223,7 @@ def forge_again(path: Path, record: Record, **changes: object) -> Path:
 
 
 @pytest.mark.parametrize(
-    "odd, faults", [({"mean": 1.0, "pe_ls": 0.5}, 0), ({"mean": 0.5, "pe_ls": 1.0}, 1)]
+    ("odd", "faults"), [({"mean": 1.0, "pe_ls": 0.5}, 0), ({"mean": 0.5, "pe_ls": 1.0}, 1)]
 )
 def test_who_goes_by_two_measures_may_trade_one_for_the_other(odd, faults, submission, victims):
     record = one(submission)
@@ -282,7 +263,34 @@ def scrambled(content: bytes) -> bytes:
     return content[:middle] + bytes(40) + content[middle + 40 :]
 
 
+def repacked(**changes: Callable[[np.ndarray], object]) -> Callable[[bytes], bytes]:
+    """Change some arrays as no attack leaves them."""
+
+    def spoil(content: bytes) -> bytes:
+        with np.load(io.BytesIO(content)) as file:
+            found = {name: file[name] for name in file.files}
+        for name, change in changes.items():
+            found[name] = np.asarray(change(found[name]))
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **found)
+        return buffer.getvalue()
+
+    return spoil
+
+
 FILES = {
+    "letters": repacked(images=lambda a: a.astype(str)),
+    "no pictures": repacked(images=lambda a: a[:0]),
+    "doubles": repacked(images=lambda a: a.astype(float)),
+    "a number": repacked(images=lambda a: np.float32(1)),
+    "a mean of letters": repacked(mean=lambda a: ["a", "b", "c"]),
+    "seven colors": repacked(mean=lambda a: np.zeros(7, np.float32)),
+    "no patch": repacked(patch=lambda a: 0),
+    "two patches": repacked(patch=lambda a: [1, 2]),
+    "a flat mask": repacked(mask=lambda a: True),
+    "a mask of letters": repacked(mask=lambda a: a.astype(str)),
+    "another input": repacked(entered=lambda a: np.zeros(3, np.float32)),
+    "a member of letters": repacked(**{"member/mean": lambda a: "x"}),
     "lying": lying,
     "a bomb": lambda c: rezipped(c, lambda name, one: one + bytes(2**28)),
     "encrypted": lambda c: with_byte(c, 6, 8, 1),
