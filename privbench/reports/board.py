@@ -132,10 +132,16 @@ def _lines(groups: Mapping[Key, list[Record]], pooled: Sequence[str]) -> list[_L
         victims.setdefault(tuple(v for k, v in line.keys.items() if k != "attack"), []).append(line)
     found = []
     for some in victims.values():
-        strongest = max(some, key=lambda line: _mean(per_picture(line.group, LEAK)))
+        strongest = max(some, key=_strength)
         everyone = [record for line in some for record in line.group]
         found.append(_Line(strongest.keys, strongest.group, everyone))
     return found
+
+
+def _strength(line: _Line) -> tuple[float, int]:
+    """Order attacks by what they leak, and of equals by how many pictures show it."""
+    pictures = per_picture(line.group, LEAK)
+    return _mean(pictures), len(pictures)
 
 
 def _mean(pictures: Pictures) -> float:

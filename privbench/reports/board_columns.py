@@ -116,7 +116,12 @@ LEAKAGE = (
     Column("lost", "control minus row", "paired difference of PSNR, dB", interval=True),
     Column("lost_p", "p (Holm)", "of that difference, by sign flips", digits=4),
     Column("exact", "exact, %", "pictures whose every pixel came back, by the truth"),
-    Column("proved", "proved, %", "pictures that the attack proved exact without the truth"),
+    Column(
+        "proved",
+        "proved, %",
+        "pictures whose network input the attack proved without the truth; not the order of "
+        "patches, nor what a defense changed before",
+    ),
     Column("ssim", "SSIM", "structural similarity, higher leaks more", digits=3),
     Column("lpips", "LPIPS", "perceptual distance, lower leaks more", digits=3),
 )

@@ -22,6 +22,14 @@ FLAGS = {
 }
 """Flags and what they mean, the gravest first."""
 
+NO_EVIDENCE = {"unranked", "void", "no control", "ambiguous"}
+"""Flags of rows whose low leak shows nothing, so that no front and no finding may have them."""
+
+
+def evident(row: Mapping[str, Any]) -> bool:
+    """Whether a row's low leak could be taken for a defense's merit."""
+    return not NO_EVIDENCE & set(str(row.get("flags", "")).split(", "))
+
 
 def flags(
     row: Mapping[str, Any], group: Sequence[Record], unfaced: str | None = None

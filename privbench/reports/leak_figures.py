@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from privbench.records.case import NUMBERS, UNDEFENDED, Case, Record
 from privbench.reports.axes import GREY, NORMAL, SMALL, canvas, dress, looks
 from privbench.reports.board import LEAK, Section
+from privbench.reports.flags import NO_EVIDENCE, evident
 from privbench.reports.leaderboard import LEAKS, distinct, rows_of
 from privbench.reports.lettering import wrap
 from privbench.reports.pictures import per_batch, per_picture
@@ -24,7 +25,8 @@ FEWEST = 3
 """Values of a setting that make a curve."""
 WIDE = 30
 """Ratio of the largest to the smallest value from which on an axis is logarithmic."""
-MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+"""One more than there are colors, so that 42 rows look different."""
 LARGEST = 1e300
 """Of a setting: what is no number, or none that can be drawn, makes no curve."""
 LEAKAGE = "PSNR, dB (bars: 95 %)"
@@ -55,7 +57,8 @@ def against_accuracy(section: Section) -> "Figure | None":
     """Draw each victim's strongest attack against its accuracy; None for fewer than two.
 
     The front joins victims that no other one beats in both: more accurate and leaking less. Those
-    on which no attack works are no part of it: nothing shows that they are safe.
+    on which no attack works, or whose flags say that a low leak shows nothing, are no part of it,
+    and hollow.
     """
     rows = [row for row in section.rows if "top1" in row and LEAK in row]
     if len(rows) < 2:
@@ -64,12 +67,12 @@ def against_accuracy(section: Section) -> "Figure | None":
     axes = figure.subplots()
     for row, look, marker in zip(rows, looks(), cycle(MARKERS), strict=False):
         x, y = row["top1"], row[LEAK]
-        beaten = _works(row)
+        why = _doubt(row)
         spread = [
             [[max(0.0, v - row.get(f"{k}_lo", v))], [max(0.0, row.get(f"{k}_hi", v) - v)]]
             for k, v in (("top1", x), (LEAK, y))
         ]
-        name = f"{row['model']}, {row['attack']}" + ("" if beaten else " (no attack works)")
+        name = f"{row['model']}, {row['attack']}" + (f" ({why})" if why else "")
         axes.errorbar(
             x,
             y,
@@ -79,11 +82,11 @@ def against_accuracy(section: Section) -> "Figure | None":
             ms=6,
             lw=1,
             color=look["color"],
-            mfc=look["color"] if beaten else "white",
+            mfc="white" if why else look["color"],
             label=wrap(name, LEGEND, SMALL),
             linestyle="none",
         )
-    if front := pareto((row["top1"], row[LEAK]) for row in rows if _works(row)):
+    if front := pareto((row["top1"], row[LEAK]) for row in rows if not _doubt(row)):
         axes.plot(*zip(*front, strict=True), color=GREY, lw=1, ls="--", label="front", zorder=0)
     _floor(axes, rows[0]["psnr_floor"])
     title = wrap(f"Leakage against accuracy: {section.title}", SIZE[0] - LEGEND, NORMAL)
@@ -93,8 +96,11 @@ def against_accuracy(section: Section) -> "Figure | None":
     return figure
 
 
-def _works(row: Mapping[str, Any]) -> bool:
-    return row[LEAK] >= row["psnr_floor"] + LEAKS
+def _doubt(row: Mapping[str, Any]) -> str:
+    """Return in words why a low leak shows nothing; empty where it does."""
+    if not evident(row):
+        return ", ".join(one for one in row["flags"].split(", ") if one in NO_EVIDENCE)
+    return "no attack works" if row[LEAK] < row["psnr_floor"] + LEAKS else ""
 
 
 def pareto(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

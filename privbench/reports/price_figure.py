@@ -11,6 +11,7 @@ from privbench.errors import BadData
 from privbench.records.case import UNDEFENDED
 from privbench.reports.axes import COLORS, GREY, NORMAL, RULE, SMALL, Look, canvas, dress
 from privbench.reports.board import LEAK, Section
+from privbench.reports.flags import evident
 from privbench.reports.joined import figures
 from privbench.reports.labels import spread
 from privbench.reports.leaderboard import KEYS, LEAKS, VOID
@@ -30,8 +31,6 @@ WIDE = 10.0
 """Points of top-1 from which on the axis is logarithmic above one point."""
 STEPS = 24
 """Points of each stretch of the front that a label had better not hide."""
-NO_EVIDENCE = {"unranked", "void", "no control", "ambiguous"}
-"""Flags of a row whose small leak shows nothing."""
 EMPTY = (
     "No row has both a leak and a price. Run `privbench price` and `privbench run` on the same "
     "victims and defenses, with the same --out."
@@ -102,7 +101,7 @@ def points_of(rows: Iterable[Row]) -> dict[str, list[Point]]:
             _ends(row, LEAK),
             float(row["psnr_floor"]),
             float(row["ceiling"]) if _known(row, "ceiling") else None,
-            not NO_EVIDENCE & set(str(row.get("flags", "")).split(", ")),
+            evident(row),
         )
         (found if priced else bare).setdefault(str(row["model"]), []).append(point)
     return {model: [*bare.get(model, ()), *points] for model, points in found.items()}

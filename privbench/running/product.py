@@ -23,8 +23,8 @@ class Entry(BaseModel):
 
 
 def _entries(value: Any) -> Any:
-    """Accept `a,b`, [a, b] and [{name: a, settings: {...}}]."""
-    if isinstance(value, str):
+    """Accept `a,b`, [a, b], {name: a, settings: {...}} and a list of such mappings."""
+    if isinstance(value, str | Mapping):
         value = [value]
     if not isinstance(value, list | tuple):
         return value

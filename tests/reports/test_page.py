@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from privbench.component import Part
 from privbench.records.case import Record
 from privbench.records.picture import draw
 from privbench.records.store import Store
-from privbench.reports.board import board
-from privbench.reports.leak_figures import leak_figures, pareto, sweeps
+from privbench.reports.axes import COLORS, looks
+from privbench.reports.board import Section, board
+from privbench.reports.leak_figures import MARKERS, against_accuracy, leak_figures, pareto, sweeps
 from privbench.reports.page.finding import finding
 from privbench.reports.page.gallery import LARGEST, gallery
 from privbench.reports.page.write import Card, Sources, digest, page
@@ -257,6 +259,54 @@ def test_the_digest_follows_the_scores_and_no_order():
     assert digest(some) == digest(some[::-1])
     assert digest(some) != digest(some[1:])
     assert digest(some) != digest([replace(some[0], scores={"psnr": [1.0]}), *some[1:]])
+
+
+def compared(**rows: tuple[float, float, str]) -> Section:
+    """Rows by model: accuracy, leak and flags."""
+    made = [
+        {"model": name, "attack": "pe_ls", "top1": x, "psnr": y, "psnr_floor": 8.0, "flags": flags}
+        for name, (x, y, flags) in rows.items()
+    ]
+    return Section({"weights": "trained"}, made, [])
+
+
+def test_a_row_that_is_no_evidence_is_no_part_of_the_front_and_hollow():
+    section = compared(
+        plain=(80.0, 90.0, ""), low=(75.0, 20.0, "unranked, few pictures"), none=(70.0, 8.5, "")
+    )
+    figure = against_accuracy(section)
+    assert figure is not None
+    [axes] = figure.axes
+    [front] = [line for line in axes.lines if line.get_label() == "front"]
+    assert front.get_xdata().tolist() == [80.0]
+    [legend] = figure.legends
+    said = [text.get_text().replace("\n", " ") for text in legend.get_texts()]
+    assert "low, pe_ls (unranked)" in said
+    assert "none, pe_ls (no attack works)" in said
+    hollow = [
+        line.get_markerfacecolor() == "white" for line in axes.lines if line.get_marker() in MARKERS
+    ]
+    assert hollow == [False, True, True]
+
+
+def test_no_two_victims_look_alike():
+    found = list(zip(looks(), cycle(MARKERS), range(len(MARKERS) * len(COLORS)), strict=False))
+    assert len({(look["color"], marker) for look, marker, _ in found}) == len(found) == 42
+
+
+def test_what_fails_on_the_control_too_is_not_said_to_hide_most():
+    def row(model, leak, flags, n=24):
+        facts = {"control": "vit_vanilla", "defense": "none", "attack": "gradinv", "n": n}
+        return facts | {"model": model, "psnr": leak, "psnr_floor": 8.0, "flags": flags}
+
+    rows = [
+        row("vit_mjp", 40.0, "", 8),
+        row("vit_shuffle", 40.0, ""),
+        row("vit_nope", 30.0, "void"),
+    ]
+    second = finding(Section({}, rows, []), set())[1]
+    assert second.startswith("Of 3 defended victims, vit_shuffle hides least"), "of more pictures"
+    assert "vit_mjp hides most" in second
 
 
 def test_the_front_is_what_no_other_beats():

@@ -13,7 +13,7 @@ from privbench.records.store import Store
 from privbench.reports.board import board
 from privbench.reports.leaderboard import leaderboard
 from privbench.running.plan import plan
-from privbench.running.product import Product
+from privbench.running.product import Entry, Product
 from privbench.running.suite import Suite, single
 from tests.commands import Call, caller
 
@@ -154,6 +154,19 @@ def test_a_forecast_says_what_the_suite_does_where_no_record_can(tmp_path, call)
     _, out, _ = call("run", "--suite", file, "--dry-run", "--out", tmp_path / "out")
     assert "for 2 of them: the mean of records of the same kind" in out
     assert "by what the suite says" not in out
+
+
+@pytest.mark.parametrize("field", ["attack", "model", "defense"])
+def test_one_name_or_one_mapping_is_a_list_of_one(field, tmp_path):
+    names = {"attack": "mean", "model": "vit_vanilla", "defense": "noise"}
+    forms = [names[field], {"name": names[field]}, [{"name": names[field]}]]
+    found = [Suite.build({**names, field: form}) for form in forms]
+    assert found[0] == found[1] == found[2]
+    text = "{name: noise, settings: {sigma: 0.1}}"
+    file = written(tmp_path, f"attack: {{name: mean}}\nmodel: vit_vanilla\ndefense: {text}\n")
+    [product] = Suite.build({}, file).products
+    assert product.attack == (Entry(name="mean"),)
+    assert product.defense == (Entry(name="noise", settings={"sigma": 0.1}),)
 
 
 def test_a_command_for_one_product_refuses_more(tmp_path):

@@ -117,6 +117,16 @@ def test_answers_come_from_whoever_has_them(pair, tmp_path):
     assert not Store(tmp_path / "other").path(case, ".npz").exists()
 
 
+def test_what_a_link_leads_to_does_not_come_along(pair, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"nobody's picture")
+    store, case = Store(pair[1]), done(images=(2,)).case
+    store.path(case, ".png").unlink()
+    store.path(case, ".png").symlink_to(secret)
+    merge(pair, tmp_path / "out")
+    assert not Store(tmp_path / "out").path(case, ".png").exists()
+
+
 def test_torn_files_stay_behind_and_are_counted(pair, tmp_path, call):
     path = Store(pair[1]).path(done(images=(2,)).case)
     path.write_bytes(path.read_bytes()[:50])

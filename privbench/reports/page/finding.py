@@ -6,13 +6,11 @@ from typing import Any
 
 from privbench.records.case import UNDEFENDED
 from privbench.reports.board import LEAK, Section
+from privbench.reports.flags import evident
 from privbench.reports.leaderboard import LEAKS
 
 SAME = 1e-6
 """Decibels."""
-UNFACED = "unranked"
-"""Flag of a row whose defense met no attack made for it: that nothing came back shows nothing."""
-
 Row = dict[str, Any]
 
 
@@ -55,7 +53,7 @@ def _undefended(rows: Sequence[Row]) -> str:
             "No undefended victim is among these records, so nothing shows whether the attacks "
             "work at all."
         )
-    best = max(rows, key=lambda row: row[LEAK])
+    best = max(rows, key=lambda row: (row[LEAK], row["n"]))
     floor = f"a flat picture in the mean color has {best['psnr_floor']:.1f} dB"
     if best[LEAK] < best["psnr_floor"] + LEAKS:
         return (
@@ -74,13 +72,15 @@ def _defended(rows: Sequence[Row]) -> str:
         victim = row["model"], row["defense"]
         if victim not in strongest or row[LEAK] > strongest[victim][LEAK]:
             strongest[victim] = row
-    known = sorted(strongest.values(), key=lambda row: (-row[LEAK], row["model"], row["defense"]))
+    known = sorted(
+        strongest.values(), key=lambda row: (-row[LEAK], -row["n"], row["model"], row["defense"])
+    )
     if not known:
         return "No defended victim is among these records."
     if len(known) == 1:
         return f"{_named(known[0])} leaves {_changed(known[0])}."
     most = known[0]
-    least = next((row for row in reversed(known[1:]) if UNFACED not in row["flags"]), None)
+    least = next((row for row in reversed(known[1:]) if evident(row)), None)
     text = (
         f"Of {len(known)} defended victims, {_named(most)} hides least and leaves {_changed(most)}"
     )
@@ -108,7 +108,7 @@ def _matching(rows: Sequence[Row]) -> str:
             "No gradient matching without a defense is among these records, so its failure "
             "elsewhere shows nothing."
         )
-    best = max(rows, key=lambda row: row[LEAK])
+    best = max(rows, key=lambda row: (row[LEAK], row["n"]))
     gain = best[LEAK] - best["psnr_floor"]
     verdict = (
         "so where it fails behind a defense, that shows nothing"
