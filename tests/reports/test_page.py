@@ -278,7 +278,7 @@ def test_a_row_that_is_no_evidence_is_no_part_of_the_front_and_hollow():
     assert figure is not None
     [axes] = figure.axes
     [front] = [line for line in axes.lines if line.get_label() == "front"]
-    assert front.get_xdata().tolist() == [80.0]
+    assert np.asarray(front.get_xdata()).tolist() == [80.0]
     [legend] = figure.legends
     said = [text.get_text().replace("\n", " ") for text in legend.get_texts()]
     assert "low, pe_ls (unranked)" in said
