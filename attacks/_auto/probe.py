@@ -47,6 +47,8 @@ class Probe:
     """exact, bfloat16, float16, pruned, quantized, or rounded on the wire."""
     told: bool
     """Whether the defense names the size of the errors that it leaves."""
+    gaps: bool
+    """Whether the defense leaves entries out, and tells those that it kept."""
     mixed: bool
     """Whether the defense mixes pictures of a batch."""
     local_steps: int
@@ -99,6 +101,7 @@ def probe(seen: Observation) -> Probe:
         room // each,
         precision,
         any(bool(t.any()) for t in of_defense(seen).values()),
+        any(not bool(t.all()) for t in seen.model.defense.measured(seen.update.tensors).values()),
         batch > 1 and mixes(seen),
         protocol.steps,
         1 + len(seen.later),

@@ -55,7 +55,7 @@ def _joint(one: Probe) -> bool:
 
 
 def _noisy(one: Probe) -> bool:
-    return one.batch == 1 and one.told and one.local_steps == 1
+    return one.batch == 1 and (one.told or one.gaps) and one.local_steps == 1
 
 
 def _later(one: Probe) -> bool:

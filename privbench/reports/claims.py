@@ -201,7 +201,8 @@ def page(paper: Paper, out: Path) -> str:
         "",
         "A test is upheld or refuted where the 95 % intervals of its two figures leave no doubt, "
         "and not testable here where they overlap, a figure is missing, the control does not "
-        "leak, or ways of training are compared by one training each. A claim has the verdict of its tests, in part where these differ.",
+        "leak, or ways of training are compared by one training each. A claim has the verdict of "
+        "its tests, in part where these differ.",
         "",
         "| claim | in our words | verdict |",
         "| --- | --- | --- |",
@@ -229,9 +230,7 @@ def _table(results: Sequence[Result]) -> list[str]:
         paper = [place.paper for place in (test.first, test.second)]
         said = " and ".join(f"{value:g}" for value in paper if value is not None)
         cells = [_cell(place, figure) for place, figure in _sides(one)]
-        lines.append(
-            f"| {what} | {' | '.join(cells)} | {test.expect} | {said} | {one.verdict} |"
-        )
+        lines.append(f"| {what} | {' | '.join(cells)} | {test.expect} | {said} | {one.verdict} |")
     return lines
 
 

@@ -19,8 +19,11 @@ WHOLE = 50.0
 Fault = tuple[str, str]
 
 
-def answer_faults(record: Record, answers: Answers) -> Iterator[Fault]:
-    """Yield where stored answers are none of the record's, or another member's than it says."""
+def answer_faults(record: Record, answers: Answers, *, inner: bool) -> Iterator[Fault]:
+    """Yield where stored answers are none of the record's, or another member's than it says.
+
+    `inner` says that the defense moves pixels inside patches, so that an attack may, too.
+    """
     batch = (len(record.case.images), 3, *answers.images.shape[-1:] * 2)
     for name, images in {"the answer": answers.images, **answers.members}.items():
         inside = images.shape == batch and np.isfinite(images).all()
@@ -35,7 +38,7 @@ def answer_faults(record: Record, answers: Answers) -> Iterator[Fault]:
             what = f"that of {same[0]}" if same else "none of its members'"
             yield "selection", f"names {record.choice} as its choice, and its answer is {what}."
     elif record.choice in answers.members and not _rearranged(
-        answers.members[record.choice], answers.images, answers.patch
+        answers.members[record.choice], answers.images, answers.patch, inner=inner
     ):
         yield (
             "selection",
@@ -48,9 +51,14 @@ def answer_faults(record: Record, answers: Answers) -> Iterator[Fault]:
             yield "answer", f"counts {record.masked} treated patches, and its mask has {found}."
 
 
-def _rearranged(one: Pictures, other: Pictures, patch: int) -> bool:
-    """Say whether two answers are the same patches in some order, picture by picture."""
+def _rearranged(one: Pictures, other: Pictures, patch: int, *, inner: bool) -> bool:
+    """Say whether two answers are the same patches in some order, picture by picture.
+
+    Where pixels inside patches may have changed places, too, whether patches have the same ones.
+    """
     first, second = (cut(torch.from_numpy(images), patch) for images in (one, other))
+    if inner:
+        first, second = (a.unflatten(2, (3, -1)).sort(3).values.flatten(2) for a in (first, second))
     return all(
         sorted(map(tuple, a.tolist())) == sorted(map(tuple, b.tolist()))
         for a, b in zip(first, second, strict=True)

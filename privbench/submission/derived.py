@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Int
 from pydantic import TypeAdapter
 from torch import Tensor
@@ -22,7 +23,7 @@ from privbench.running.scoring import Marks, all_metrics, facts
 from privbench.running.victims import Batch, Victims
 from privbench.submission.answered import answer_faults, picture_faults, proof_faults
 from privbench.submission.faults import Findings
-from privbench.threat import Images, ThreatModel
+from privbench.threat import Draw, Images, ThreatModel
 from privbench.victims.load import Victim, known_settings
 from privbench.victims.preset import model_preset
 
@@ -30,10 +31,6 @@ ALIKE = 1e-5
 """Of pixels, up to which two are one: what arithmetic of another computer changes."""
 RELATIVE, ABSOLUTE = 1e-3, 1e-4
 """How far a score may be from the one made again: arithmetic of another computer."""
-ALIKE = 1e-5
-"""Of pixels, up to which two are one: what arithmetic of another computer changes."""
-WHOLE = 50.0
-"""Decibels that a proved answer has at least: about half a step of 8 bits."""
 DRAWN, COMES_ALONG = "init", "trained"
 """Names of weights that this installation can make again."""
 
@@ -106,7 +103,7 @@ class Derivation:
         except BadData as error:
             yield "answer", f"cannot be scored again. {error}"
             return
-        yield from answer_faults(record, answers)
+        yield from answer_faults(record, answers, inner=self._moves_pixels(record.case))
         if (truth := self._truth(record, answers)) is None:
             self.findings.unseen += 1
         elif isinstance(truth, str):
@@ -117,6 +114,18 @@ class Derivation:
             yield from self._score_faults(record, answers, images)
             yield from proof_faults(record, answers, images)
             yield from picture_faults(path.with_suffix(".png"), answers, images)
+
+    def _moves_pixels(self, case: Case) -> bool:
+        """Whether the defense moves pixels inside patches, or may, as its victim is not known."""
+        try:
+            victim = self.victim(case)
+        except PrivbenchError:  # said already
+            return True
+        if victim is None:
+            return True
+        rng = torch.Generator().manual_seed(0)
+        draw = victim.model.defense.draw(victim.model.vit, 1, rng)
+        return isinstance(draw, Draw) and draw.inner is not None
 
     def _truth(self, record: Record, answers: Answers) -> Batch | str | None:
         """Return the private batch, or what is wrong with it; None of a user's own folder."""
