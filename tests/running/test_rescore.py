@@ -136,7 +136,7 @@ def test_other_pictures_under_the_same_numbers_are_not_scored(tmp_path, monkeypa
 def test_answers_come_back_bit_by_bit(values):
     images = np.array(values, np.float32).reshape(1, 3, 2, 2)
     mean = np.full((3, 1, 1), 0.1, np.float32)
-    mask = np.array([[True, False]])
+    mask = np.array([[True, False, False, True]])
     packed = Answers(images, mean, 1, 10, {"a/b": images}, images, mask).pack()
     found = unpack(packed, digest(packed))
     assert found is not None
@@ -144,5 +144,5 @@ def test_answers_come_back_bit_by_bit(values):
         assert one is not None
         assert one.tobytes() == images.tobytes()
     assert found.mask is not None
-    assert found.mask.tolist() == [[True, False]]
+    assert found.mask.tolist() == [[True, False, False, True]]
     assert unpack(packed, "another digest") is None
