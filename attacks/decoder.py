@@ -67,6 +67,7 @@ class Moments:
 class Decoder(Attack):
     """Linear decoder of the features before the head, learned on invented pictures; blurred."""
 
+    version: ClassVar[int] = 2
     paper: ClassVar[str] = "after arXiv:2210.10880 and arXiv:2509.11451"
     steps: Annotated[int, Field(ge=1)] = 64
     """Batches of 64 invented pictures that it learns from; 32 give up 0.05 dB, 128 add nothing."""

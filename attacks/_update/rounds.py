@@ -1,4 +1,4 @@
-"""What several rounds on one batch say together: each carries what others left out, or blur."""
+"""What rounds on one batch say together, where each carries what others left out or blur."""
 
 from collections.abc import Sequence
 from dataclasses import replace
