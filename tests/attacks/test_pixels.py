@@ -68,6 +68,7 @@ def test_shuffled_patches_and_pixels_come_back_but_for_a_turn(victim, images):
         return float(min(errors))
 
     assert apart("jigsaw", steps=1) < 1e-6
+    assert apart("auto", tier="smoke") < 1e-6
     assert apart("pe_ls") > 1e-3
 
 

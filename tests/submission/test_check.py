@@ -18,6 +18,7 @@ from privbench.records.sealed import seal
 from privbench.records.store import Store
 from privbench.records.utility import UtilityRecord, UtilityStore
 from privbench.running.suite import Suite
+from privbench.submission.answered import answer_faults
 from privbench.submission.check import check
 from tests.commands import Call, caller
 from tests.sample_records import accuracy_case
@@ -215,6 +216,19 @@ def test_patches_in_another_order_are(submission, victims):
     record = Record.from_json(path.read_text())
     forged = forge_again(path, record, report={**record.report, "moved": 1.0})
     assert not [f for f in check([forged], victims=victims).faults if f.kind == "selection"]
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_pixels_move_inside_patches_only_where_the_defense_moves_them(inner, submission):
+    def mirrored(answers: Answers) -> dict[str, object]:
+        return {"images": answers.images[..., ::-1].copy()}
+
+    path = swap(submission, mirrored)
+    record = replace(Record.from_json(path.read_text()), report={"moved": 1.0})
+    answers = unpack(path.with_suffix(".npz").read_bytes(), record.answers_sha256)
+    assert answers is not None
+    told = [kind for kind, _ in answer_faults(record, answers, inner=inner)]
+    assert ("selection" in told) is not inner
 
 
 def forge_again(path: Path, record: Record, **changes: object) -> Path:
