@@ -147,7 +147,6 @@ def test_rounds_give_a_pruned_picture_back(shared):
         ("noise", {"sigma": 1.0}),
         ("noise", {"sigma": 1e-3, "relative": False}),
         ("dp_sgd", {"noise_multiplier": 1e-5, "norm": 100.0}),
-        ("quantize", {"bits": 8}),
     ],
 )
 def test_noise_is_less_in_the_mean_of_rounds_as_it_is_stated(shared, name, settings):
