@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from privbench.attacks._update.reading import labels
 from privbench.errors import NotGranted
 from privbench.observation import Observation
+from privbench.patches import cut, join
 from privbench.pixels import LEVELS
 from privbench.prior import AXES, squared_distances
 from privbench.threat import Draw, Images
@@ -49,11 +50,11 @@ def in_order(
     """Return pictures with the pixels of each patch in order, but for one turn or reflection."""
     vit = seen.model.vit
     patches = vit.patches(images).double().unflatten(2, (3, -1))  # b n c q
-    found = torch.empty_like(patches)
-    for number, group in enumerate(alike):
+    plain, found = cut(images, vit.patch).unflatten(2, (3, -1)), []
+    for one, group in zip(plain, alike, strict=True):
         order = order_of(patches[group].flatten(0, 1), vit.patch, vit.side, rng)
-        found[number] = patches[number][..., order]
-    return vit.pixels(found.flatten(2)).to(images)
+        found.append(one[..., order])  # as they are: to normalize and back would leave [0, 1]
+    return join(torch.stack(found).flatten(2), vit.patch)
 
 
 def order_of(pixels: Pixels, side: int, whole: int, rng: Generator) -> Order:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from privbench.attack import Attack
-from privbench.attacks._order.pixels import _descend, order_of, shuffled, upright
+from privbench.attacks._order.pixels import _descend, in_order, order_of, shuffled, upright
 from privbench.component import make
 from privbench.dataset import Dataset
 from privbench.metrics._formulas import matched_error
@@ -70,6 +70,15 @@ def test_shuffled_patches_and_pixels_come_back_but_for_a_turn(victim, images):
     assert apart("jigsaw", steps=1) < 1e-6
     assert apart("auto", tier="smoke") < 1e-6
     assert apart("pe_ls") > 1e-3
+
+
+def test_pixels_keep_their_values(images):
+    seen, _ = observed(("pps", {}))
+    side = seen.model.vit.side
+    picture = images[:1, :, :side, :side].clone()
+    picture[..., ::2] = 1.0
+    placed = in_order(seen, picture, torch.tensor([[True]]), generator("a"))
+    assert torch.equal(placed.flatten(2).sort().values, picture.flatten(2).sort().values)
 
 
 def test_a_picture_is_turned_as_the_network_knows_its_label():
