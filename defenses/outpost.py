@@ -5,11 +5,12 @@ from dataclasses import replace
 from typing import Annotated, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Generator, Tensor
 
 from privbench.defense import Defense, Outputs
+from privbench.defenses._mixture import mixture
 from privbench.threat import Images, Randomness
 from privbench.vit import ViT
 
@@ -22,6 +23,7 @@ class Outpost(Defense):
     """
 
     paper: ClassVar[str] = "doi:10.1109/INFOCOM53939.2023.10228919"
+    version: ClassVar[int] = 2
     answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls")
     SPREAD: ClassVar[str] = "spread of "
     ratio: Annotated[float, Field(ge=0, lt=1)] = 0.8
@@ -67,6 +69,42 @@ class Outpost(Defense):
             found[name] = kept.view_as(tensor) + torch.where(loud, noise, 0)
         return found
 
-    def measured(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the entries that are not zero."""
-        return {name: t != 0 for name, t in tensors.items() if self.ratio and not t.all()}
+    def measured(self, tensors: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "..."]]:
+        """Return the entries that more likely were kept than dropped.
+
+        Noise falls on dropped entries as well, so one that is not zero may be noise alone.
+        """
+        return {n: kept for n, (kept, _) in self._told(tensors).items() if not kept.all()}
+
+    def deviations(
+        self, tensors: Mapping[str, Tensor], batch: int = 1
+    ) -> dict[str, Float[Tensor, "..."]]:
+        """Return the noise of kept entries and the size of dropped ones, by their chances.
+
+        An entry's expected squared error where its value is taken as it is, or as zero where it
+        does not count as kept. Nothing without pruning: then noise is left to be read off.
+        """
+        return {name: square.sqrt() for name, (_, square) in self._told(tensors).items()}
+
+    def _told(self, tensors: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return which entries count as kept, and squared errors, float64."""
+        if not self.ratio or all(tensor.all() for tensor in tensors.values()):
+            return {}  # nothing pruned, or covered by another defense's noise
+        return {name: self._of_one(tensor) for name, tensor in tensors.items()}
+
+    def _of_one(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
+        wide, there = tensor.double(), tensor != 0
+        share = 1 - round(self.ratio * tensor.numel()) / tensor.numel()
+        if not there.any() or not share:  # no entry was kept
+            square = wide.square().sum() / there.sum().clamp(min=1)
+            return torch.zeros_like(there), square.expand_as(wide)
+        if not self.noise:
+            low = wide.abs().masked_fill(~there, torch.inf).min()
+            return there, torch.where(there, 0.0, low.square() / 3)
+        law = mixture(tensor, share)
+        chance = law.kept(wide)
+        kept, own, size = there & (chance > 0.5), law.noise**2, wide.square()
+        as_it_is = chance * own + (1 - chance) * (size + law.dropped)
+        as_zero = chance * (size + own) + (1 - chance) * law.dropped
+        square = torch.where(kept, as_it_is, as_zero)
+        return kept, torch.where(there, square, law.floor**2 / 3)
