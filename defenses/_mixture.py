@@ -21,8 +21,9 @@ NOISES = torch.logspace(-3, 0, 61, dtype=torch.float64)[:-1]
 """Noise that is tried, in units of the root mean square of entries that are not zero."""
 SCALES = torch.logspace(-1.5, 0.5, 41, dtype=torch.float64)
 """Scales that are tried, in the same units; in both, steps of 12 %."""
-TURNS = 4
-"""How often each of the two is chosen at the other one."""
+TURNS = 3
+"""How often each of the two is chosen at the other one. The first time a scale goes with the noise
+that leaves the root mean square as it is: among all pairs one may win that keeps nothing."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Mixture:
 
     @property
     def dropped(self) -> float:
-        """Mean square of dropped entries with noise, which lie evenly from the floor to the edge."""
+        """Mean square of dropped entries under noise: evenly spread from floor to edge."""
         low, high = self.floor, self.edge
         return (low**2 + low * high + high**2) / 3
 
@@ -83,7 +84,7 @@ def mixture(tensor: Entries, share: float) -> Mixture:
 def _likelihoods(
     sizes: Entries, noise: Tensor, scale: Tensor, share: float, seen: float
 ) -> Float[Tensor, " m"]:
-    """Return the mean log likelihood of sizes, a column, for each noise or scale."""
+    """Return the mean log likelihood of sizes, a column, for each noise and scale."""
     return torch.logaddexp(*_logs(sizes, noise, scale, share, seen)).mean(0)
 
 

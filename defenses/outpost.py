@@ -101,10 +101,12 @@ class Outpost(Defense):
         if not self.noise:
             low = wide.abs().masked_fill(~there, torch.inf).min()
             return there, torch.where(there, 0.0, low.square() / 3)
-        law = mixture(tensor, share)
-        chance = law.kept(wide)
-        kept, own, size = there & (chance > 0.5), law.noise**2, wide.square()
+        law, seen = mixture(tensor, share), wide[there]
+        chance, own, size = law.kept(seen), law.noise**2, seen.square()
         as_it_is = chance * own + (1 - chance) * (size + law.dropped)
         as_zero = chance * (size + own) + (1 - chance) * law.dropped
-        square = torch.where(kept, as_it_is, as_zero)
-        return kept, torch.where(there, square, law.floor**2 / 3)
+        square = torch.full_like(wide, law.floor**2 / 3)
+        square[there] = torch.where(chance > 0.5, as_it_is, as_zero)
+        kept = there.clone()
+        kept[there] = chance > 0.5
+        return kept, square
