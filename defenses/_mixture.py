@@ -82,15 +82,15 @@ def mixture(tensor: Entries, share: float) -> Mixture:
 
 
 def _likelihoods(
-    sizes: Entries, noise: Tensor, scale: Tensor, share: float, seen: float
+    sizes: Tensor, noise: Tensor, scale: Tensor, share: float, seen: float
 ) -> Float[Tensor, " m"]:
     """Return the mean log likelihood of sizes, a column, for each noise and scale."""
     return torch.logaddexp(*_logs(sizes, noise, scale, share, seen)).mean(0)
 
 
 def _logs(
-    sizes: Entries, noise: Tensor, scale: Tensor, share: float, seen: float
-) -> tuple[Entries, Entries]:
+    sizes: Tensor, noise: Tensor, scale: Tensor, share: float, seen: float
+) -> tuple[Tensor, Tensor]:
     """Return log densities of sizes, with their chance: of kept ones, and of noise alone.
 
     The sum of a normal number and an exponential one has a closed density; a kept entry's noise may

@@ -8,6 +8,7 @@ import torch
 
 from privbench.component import make
 from privbench.defense import Defense
+from privbench.defenses._mixture import Mixture, mixture
 from privbench.errors import BadSetting
 from privbench.running.client import share
 from privbench.seeds import generator
@@ -124,6 +125,75 @@ def test_outposts_noise_goes_where_the_squares_are_largest_and_by_the_weights_va
         if int(loud.sum()) > 300:
             scale = 0.8 * min(1.0, float(weights[name].detach().double().var(correction=0)))
             assert float(moved[loud].std()) == pytest.approx(scale, rel=0.15), name
+
+
+def laid(scale: float, noise: float, n: int = 20_000):
+    """Return Laplace numbers of this scale, and what Outpost shares of them: a fifth is kept.
+
+    Those of the largest 70 % get the noise, so that 50 % are noise alone.
+    """
+    rng = generator("laid")
+    size = -scale * torch.rand(n, generator=rng, dtype=torch.float64).log()
+    true = size * (2 * torch.randint(2, (n,), generator=rng) - 1)
+    kept, loud = (size >= size.kthvalue(n - round(share * n) + 1).values for share in (0.2, 0.7))
+    added = noise * torch.randn(n, generator=rng, dtype=torch.float64)
+    shared = torch.where(kept, true, 0.0) + torch.where(loud, added, 0.0)
+    return true.float(), shared.float(), kept
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.4, 1.6])
+def test_outpost_finds_the_noises_size_and_the_law_of_what_was_kept(noise):
+    _, shared, _ = laid(1.0, noise)
+    law = mixture(shared, 0.2)
+    assert law.noise == pytest.approx(noise, rel=0.15)
+    assert law.scale == pytest.approx(1.0, rel=0.15)
+    assert law.edge == pytest.approx(np.log(5), rel=0.15)
+    assert law.floor == pytest.approx(-np.log(0.7), rel=0.15)
+
+
+def test_the_chance_that_an_entry_was_kept_is_a_quadratures():
+    law = Mixture(noise=0.5, scale=1.0, share=0.2, seen=0.7)
+    entries, wide = (
+        torch.tensor([0.1, 1.0, 1.4, 2.5], dtype=torch.float64),
+        np.linspace(-40, 40, 400_001),
+    )
+    prior = np.where(np.abs(wide) > np.log(5), np.exp(-np.abs(wide)) / 2, 0)  # adds up to 0.2
+
+    def bell(x):
+        return np.exp(-2 * x**2) / np.sqrt(np.pi / 2)
+
+    own = np.array([np.trapezoid(prior * bell(x - wide), wide) for x in entries.tolist()])
+    alone = 0.5 * bell(entries.numpy())
+    assert np.allclose(law.kept(entries).numpy(), own / (own + alone), rtol=1e-3)
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.4, 1.6])
+def test_outpost_says_what_is_noise_alone_and_how_far_off_entries_are(noise):
+    true, shared, kept = laid(1.0, noise)
+    defense, told = make(Defense, "outpost", {}), {"a": shared}
+    counted, off = defense.measured(told)["a"], defense.deviations(told)["a"]
+    assert not counted[shared == 0].any()
+    if noise < 0.5:
+        assert float((counted == kept).double().mean()) > (0.99 if noise < 0.2 else 0.9)
+    taken = torch.where(counted, shared, 0)
+    for part in (shared == 0, counted, (shared != 0) & ~counted):
+        if int(part.sum()) > 100:
+            wrong = float((taken - true)[part].square().mean().sqrt())
+            assert float(off[part].square().mean().sqrt()) == pytest.approx(wrong, rel=0.2)
+
+
+def test_outpost_says_nothing_where_nothing_can_be_told():
+    full, some_zero = torch.ones(10), torch.tensor([0.0, 0.0, 3.0, 0.0, 0.0])
+    silent = make(Defense, "outpost", {"noise": 0.0})
+    assert silent.measured({"a": some_zero})["a"].tolist() == [False, False, True, False, False]
+    off = silent.deviations({"a": some_zero})["a"]
+    assert torch.allclose(off, torch.tensor([3, 3, 0, 3, 3], dtype=torch.float64) / 3**0.5)
+    for settings, shared in (({}, full), ({"ratio": 0.0}, some_zero)):
+        defense = make(Defense, "outpost", settings)
+        assert defense.measured({"a": shared}) == defense.deviations({"a": shared}) == {}
+    nothing = make(Defense, "outpost", {}).deviations({"a": torch.zeros(5), "b": some_zero[2]})
+    assert nothing["a"].tolist() == [0.0] * 5
+    assert float(nothing["b"]) == 3.0  # a single number is never kept
 
 
 @pytest.mark.parametrize(
