@@ -22,7 +22,7 @@ class DpSgd(Defense):
 
     paper: ClassVar[str] = "arXiv:1607.00133"
     version: ClassVar[int] = 2
-    answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls")
+    answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls", "map")
     noise_multiplier: Annotated[float, Field(ge=0)] = 1.0
     """Standard deviation of the noise on the sum, in units of the norm."""
     norm: Annotated[float, Field(gt=0)] = 1.0

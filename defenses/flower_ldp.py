@@ -21,7 +21,7 @@ class FlowerLdp(Defense):
     """
 
     paper: ClassVar[str] = "doi:10.1561/0400000042"
-    answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls")
+    answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls", "map")
     clipping_norm: Annotated[float, Field(gt=0)] = 1.0
     """L2 norm of all tensors together, in units of what is shared: Flower clips the change of the
     weights. Like all settings of it without a default of Flower's."""

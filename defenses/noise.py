@@ -21,7 +21,7 @@ class Noise(Defense):
 
     paper: ClassVar[str] = "arXiv:1906.08935"
     version: ClassVar[int] = 2
-    answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls")
+    answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls", "map")
     sigma: Annotated[float, Field(ge=0)] = 0.01
     """Standard deviation; that of Laplace noise is its scale times the root of two."""
     relative: bool = True
