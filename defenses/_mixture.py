@@ -75,6 +75,7 @@ def mixture(tensor: Entries, share: float) -> Mixture:
     edge = log(1 / share)
     power = share / seen * (edge**2 + 2 * edge + 2)  # mean square of kept ones, in squares of b
     scale = ((unit**2 - noises.square()) / power).sqrt()
+    noise = noises
     for _ in range(TURNS):
         noise = noises[_likelihoods(some, noises, scale, share, seen).argmax()]
         scale = scales[_likelihoods(some, noise, scales, share, seen).argmax()]
