@@ -7,7 +7,7 @@ randomness (None) every part does what it does in evaluation.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -27,7 +27,7 @@ HOOKS = (
     *("equip", "draw", "draw_at_rest", "simulate", "told", "prepare", "positions", "forward"),
     *("losses", "penalty", "per_example", "combine", "finish", "withholds", "protect"),
     *("feeds_back", "protect_rounds", "joined"),
-    *("disclosed", "by_tensor", "measured", "deviations", "deviations_at", "privacy"),
+    *("disclosed", "by_tensor", "measured", "low_rank", "deviations", "deviations_at", "privacy"),
 )
 """What a defense may override."""
 FIXED = ("feed", "logits", "penalty_gradient", "gradient")
@@ -57,6 +57,18 @@ class Outputs:
     """Whatever `losses` or `finish` need beyond that, by name; the first axis is the image."""
     again: Again | None = None
     """Only where a client's step hands them to `finish`."""
+
+
+class LowRank(NamedTuple):
+    """What a shared matrix W of low rank still says of the one that it was made of, G.
+
+    Along left and right directions, both orthonormal, U^T W = U^T G and W V = G V.
+    """
+
+    left: Float[Tensor, "o k"]
+    right: Float[Tensor, "f k"]
+    rest: float
+    """Norm of G - W, which lies off both, as a share of that of W: as far as anybody can tell."""
 
 
 class Defense(Component):
@@ -227,6 +239,14 @@ class Defense(Component):
         """Which entries of shared tensors say what the gradient was; a tensor left out, all.
 
         The others are what this defense provably put there, as pruned zeros: no evidence.
+        """
+        return {}
+
+    def low_rank(self, tensors: Mapping[str, Tensor]) -> dict[str, LowRank]:
+        """Return along which directions shared tensors say what the gradient was, float64.
+
+        By name, of what was cut to the singular values that it has; left out where none is missing.
+        A tensor is the matrix that it is once reshaped to as many rows as `left` has.
         """
         return {}
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from privbench.accounting import Privacy
-from privbench.defense import Defense, Labels, Outputs, Terms
+from privbench.defense import Defense, Labels, LowRank, Outputs, Terms
 from privbench.errors import BadSetting
 from privbench.threat import Images, Joint, Randomness, Update
 from privbench.vit import ViT
@@ -228,6 +228,17 @@ class Stack(Defense):
             for name, kept in part.measured(tensors).items():
                 found[name] = found[name] & kept if name in found else kept
         return found
+
+    def low_rank(self, tensors: Mapping[str, Tensor]) -> dict[str, LowRank]:
+        """Return what the one part says that cuts ranks, if all others leave no errors."""
+        cutting = [part for part in self.parts if part.changes("low_rank")]
+        others = [part for part in self.parts if part not in cutting and part.changes("protect")]
+        exact = all(part.changes("deviations") for part in others)
+        if len(cutting) != 1 or not exact or self.measured(tensors):
+            return {}
+        if any(part.deviations(tensors) for part in others):
+            return {}
+        return cutting[0].low_rank(tensors)
 
     def deviations(
         self, tensors: Mapping[str, Tensor], batch: int = 1

@@ -7,12 +7,14 @@ size, and all of its entries, depend on it exponentially.
 
 from collections.abc import Mapping
 from copy import copy
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.func import functional_call
 
+from privbench.attacks._map.low_rank import Weighing, low_rank, weighed
 from privbench.attacks._update.reading import from_pictures, in_its_units
 from privbench.attacks._update.stated import of_defense
 from privbench.attacks._update.wire import errors
@@ -40,6 +42,9 @@ class Posterior:
         self.shape, self.pixels = seen.shape, seen.shape[0] * 3 * vit.side**2
         self.data = from_pictures(seen)
         self.known = _precision(seen, self.data)
+        self.low = {n: low for n, low in low_rank(seen).items() if n in self.data}
+        self.weighings = {n: Weighing(v, self.data[n], self.known[n]) for n, v in self.low.items()}
+        self.data = weighed(self.weighings, self.data)
         self.by_tensor = seen.model.defense.by_tensor
         self.entries = sum(int((one > 0).sum()) for one in self.known.values())
         power = sum(
@@ -102,7 +107,8 @@ class Posterior:
 
     def here(self, unknowns: Unknowns) -> Jacobian:
         """Return how the update changes with the unknowns."""
-        return Jacobian(self.loss, self.weights, unknowns)
+        then = partial(weighed, self.weighings) if self.weighings else None
+        return Jacobian(self.loss, self.weights, unknowns, then)
 
     def value(self, unknowns: Float[Tensor, " k"]) -> tuple[float, Float[Tensor, " k"], float]:
         """Return the cost, its gradient, float64, and the data's share of it per entry: 1 if right.
@@ -116,9 +122,10 @@ class Posterior:
             found = torch.autograd.grad(
                 loss, list(weights.values()), create_graph=True, materialize_grads=True
             )
+            slopes = weighed(self.weighings, dict(zip(weights, found, strict=True)))
             parts = [
                 (self.known[name] * (self.data[name] - slope).square()).double().sum()
-                for name, slope in zip(weights, found, strict=True)
+                for name, slope in slopes.items()
             ]
             misfit = torch.stack(parts).sum()
             pull = torch.autograd.grad(misfit / 2, at)[0].double()

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from privbench.attacks._map.cut import Cut, bounds
 from privbench.attacks._map.kept import Kept
-from privbench.attacks._map.posterior import Posterior, Square
+from privbench.attacks._map.low_rank import rows as kept_rows
+from privbench.attacks._map.low_rank import told_rows
+from privbench.attacks._map.posterior import LEAST, Posterior, Square
 from privbench.patches import cut
 from privbench.roles import Role
 from privbench.threat import Draw, Images
@@ -45,6 +47,8 @@ down leads on by itself (trained `vit_vanilla`)."""
 CHOSEN = ((0.1, 0), (0.03, 0), (0.3, 1), (0.1, 1), (0.03, 1))
 """The same where it chose them by size. Under `dgp` a blank picture came to 18.3, 18.6, 21.6, 24.0
 and 27.2 dB in 40 to 50 each, and under `prune` to 14.9, 15.8, 19.1, 19.7 and 20.0."""
+LOW = ((0.1, 0), (0.1, 1), (0.03, 1), (0.03, 2), (0.01, 2), (0.01, None))
+"""The same where matrices were cut to a low rank."""
 STEM = f"{ViT.BACKBONE}patch_embed."
 
 Stages = tuple[tuple[float, int | None], ...]
@@ -53,6 +57,8 @@ Rows = Float[Tensor, "o f"]
 
 def schedule(posterior: Posterior, masked: bool) -> Stages:
     """Return the stages that suit an update: entries left out, some patches masked, or neither."""
+    if posterior.low:
+        return LOW
     kept = {name: known > 0 for name, known in posterior.known.items()}
     if all(bool(one.all()) for one in kept.values()):
         return OF_A_SET if masked else STAGES
@@ -227,6 +233,9 @@ class Spans:
         if not vit.supports(Role.STEM):
             return
         source = vit.stem.weight_name.removesuffix(".weight")
+        if vit.stem.weight_name in posterior.low:
+            yield from self._low_stem(source)
+            return
         for layer in self._of(source, len(posterior.data.get(vit.stem.weight_name, ()))):
             table = posterior.data.get(ViT.POSITIONS)
             if isinstance(layer, Kept):
@@ -268,6 +277,11 @@ class Spans:
         names = f"{source}.weight", f"{source}.bias"
         if names[0] not in posterior.data:
             return
+        if names[0] in posterior.low:
+            own = None if posterior.by_tensor else posterior.data.get(names[1])
+            found = kept_rows(posterior.low[names[0]], posterior.data[names[0]], own)
+            yield self._cut(source, found, own is not None)
+            return
         if not (posterior.known[names[0]] > 0).all():
             yield from self._kept(source, rows)
             return
@@ -279,6 +293,29 @@ class Spans:
             columns = torch.cat([columns, own], dim=1)
         for part in columns.split(rows):
             yield Layer(source, part, weight, bias)
+
+    def _cut(self, source: str, rows: Rows, bias: bool) -> Layer:
+        """Return rows along the directions that a low rank leaves, all of one size."""
+        weight = 1 / max(self.least, LEAST)
+        return Layer(source, rows * weight, weight, weight if bias else None)
+
+    def _low_stem(self, source: str) -> Iterator[Layer]:
+        """Yield the patch projection's rows, each with slopes and with errors of its own."""
+        posterior, names = self.posterior, (f"{source}.weight", f"{source}.bias")
+        low, weight, bias = posterior.low[names[0]], *map(posterior.data.get, names)
+        table = posterior.data.get(ViT.POSITIONS)
+        if table is None or bias is None or posterior.by_tensor or posterior.shape[0] > 1:
+            yield from self._of(source, 0)
+            return
+        assert weight is not None
+        of_table = posterior.low.get(ViT.POSITIONS)
+        found, told, wrong = told_rows(low, weight, bias, of_table, table[0], self.vit.prefix)
+        for row, slopes, sizes in zip(found, told.T, wrong.T, strict=True):
+            layer = self._cut(source, row[None], True)
+            layer.told, layer.fixed = slopes[:, None], torch.ones_like(slopes, dtype=torch.bool)
+            usual = float(slopes.square().mean().sqrt())
+            layer.sizes = sizes.clamp(min=self.least * usual)
+            yield layer
 
     def _kept(self, source: str, rows: int) -> Iterator[Kept]:
         """Yield rows of a layer of whose gradient the defense made entries."""
