@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from privbench.attacks._map.low_rank import low_rank
 from privbench.attacks._update.mixing import mixes
 from privbench.attacks._update.noise import grid, pruned, quantized
 from privbench.attacks._update.reading import from_pictures, in_its_units, mask
@@ -49,6 +50,8 @@ class Probe:
     """Whether the defense names the size of the errors that it leaves."""
     gaps: bool
     """Whether the defense leaves entries out, and tells those that it kept."""
+    low_rank: bool
+    """Whether it says which directions a truncation of singular values left exact."""
     mixed: bool
     """Whether the defense mixes pictures of a batch."""
     local_steps: int
@@ -102,6 +105,7 @@ def probe(seen: Observation) -> Probe:
         precision,
         any(bool(t.any()) for t in of_defense(seen).values()),
         any(not bool(t.all()) for t in seen.model.defense.measured(seen.update.tensors).values()),
+        bool(low_rank(seen)),
         batch > 1 and mixes(seen),
         protocol.steps,
         1 + len(seen.later),

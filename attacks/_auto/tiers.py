@@ -55,7 +55,8 @@ def _joint(one: Probe) -> bool:
 
 
 def _noisy(one: Probe) -> bool:
-    return one.batch == 1 and (one.told or one.gaps) and one.local_steps == 1
+    known = one.told or one.gaps or one.low_rank
+    return one.batch == 1 and known and one.local_steps == 1
 
 
 def _later(one: Probe) -> bool:

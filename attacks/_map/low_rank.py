@@ -54,9 +54,7 @@ class Weighing:
         return tensor - self.off * rest.reshape(tensor.shape)
 
 
-def weighed(
-    weighings: Mapping[str, Weighing], gradient: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def weighed(weighings: Mapping[str, Weighing], gradient: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a gradient each of whose low-rank tensors was weighed."""
     return {n: weighings[n](t) if n in weighings else t for n, t in gradient.items()}
 

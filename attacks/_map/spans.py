@@ -49,8 +49,8 @@ CHOSEN = ((0.1, 0), (0.03, 0), (0.3, 1), (0.1, 1), (0.03, 1))
 and 27.2 dB in 40 to 50 each, and under `prune` to 14.9, 15.8, 19.1, 19.7 and 20.0."""
 LOW = ((0.1, 0), (0.1, 1), (0.1, 2), (0.1, None), (0.03, None))
 """The same where matrices were cut to a low rank. Under `svd` a blank picture came to 12.8, 19.4,
-21.4, 22.6 and 23.3 dB; another's patches went to wrong places, which no later stage mended: 11 dB,
-18 after matching (trained `vit_vanilla`)."""
+21.4, 22.6 and 23.3 dB in 70 evaluations each. Another's patches went to wrong places, which no
+later stage mended: 11 dB, and 18 after matching (trained `vit_vanilla`)."""
 STEM = f"{ViT.BACKBONE}patch_embed."
 
 Stages = tuple[tuple[float, int | None], ...]
@@ -301,7 +301,7 @@ class Spans:
         weight = 1 / max(self.least, LEAST)
         return Layer(source, rows * weight, weight, weight if bias else None)
 
-    def _low_stem(self, source: str) -> Iterator[Layer]:
+    def _low_stem(self, source: str) -> Iterator[Layer | Kept]:
         """Yield the patch projection's rows, each with slopes and with errors of its own."""
         posterior, names = self.posterior, (f"{source}.weight", f"{source}.bias")
         low, weight, bias = posterior.low[names[0]], *map(posterior.data.get, names)

@@ -88,9 +88,9 @@ def test_slopes_of_the_patch_projection_are_off_by_what_the_table_lacks():
     assert not none.any()
     _, turned, _ = told_rows(low, weight, bias, of_table, whole, vit.prefix)
     off = (turned - told).square().mean(0).sqrt()
-    assert exact.shape == told.shape
     sizes = wrong.square().mean(0).sqrt()
-    assert ((off < 3 * sizes + 1e-6) & (off > sizes / 3 - 1e-6)).all()
+    # the share of energy that is missing has an upper bound alone
+    assert (off < 3 * sizes + 1e-6).all()
 
 
 @pytest.mark.parametrize("blocks", [0, 1, None])
@@ -119,10 +119,10 @@ def test_ranks_are_read_where_nothing_else_left_errors(defenses, read):
 
 
 def test_it_comes_nearer_than_the_closed_form():
-    """Eight pixels a side, before training."""
-    seen, secret = observed(("svd", {}), embed_dim=64)
+    """Of eight pixels a side, before training, where 0.1 % of the energy is missing."""
+    seen, secret = observed(("svd", {"energy": 0.999}), embed_dim=64)
     closed = make(Attack, "pe_ls", {}).reconstruct(seen, generator("a"), quiet).images
-    attack = make(Attack, "map", {"spans": 40, "steps": 40, "newton": 0})
+    attack = make(Attack, "map", {"spans": 30, "steps": 1, "newton": 0})
     found = attack.reconstruct(seen, generator("a"), quiet).images
     assert psnr(found, secret.images) > psnr(closed, secret.images) + 3
 
