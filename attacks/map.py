@@ -19,7 +19,8 @@ from privbench.attack import Attack, Tick, check
 from privbench.attacks._map.descent import Step, descend, newton_coordinates
 from privbench.attacks._map.order import arranged
 from privbench.attacks._map.posterior import Posterior
-from privbench.attacks._map.spans import OF_A_SET, STAGES, Spans, Stages, schedule
+from privbench.attacks._map.spans import Spans
+from privbench.attacks._map.stages import OF_A_SET, STAGES, Stages, schedule
 from privbench.attacks._update.reading import labels, mask
 from privbench.component import make
 from privbench.errors import PrivbenchError, UnsupportedModel
