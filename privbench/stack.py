@@ -231,14 +231,13 @@ class Stack(Defense):
 
     def low_rank(self, tensors: Mapping[str, Tensor]) -> dict[str, LowRank]:
         """Return what the one part says that cuts ranks, if all others leave no errors."""
-        cutting = [part for part in self.parts if part.changes("low_rank")]
-        others = [part for part in self.parts if part not in cutting and part.changes("protect")]
-        exact = all(part.changes("deviations") for part in others)
-        if len(cutting) != 1 or not exact or self.measured(tensors):
+        found = {n: part.low_rank(tensors) for n, part in enumerate(self.parts)}
+        said = [n for n in found if self.parts[n].changes("low_rank")]
+        others = [p for n, p in enumerate(self.parts) if n not in said and p.changes("protect")]
+        if len(said) != 1 or not all(part.changes("deviations") for part in others):
             return {}
-        if any(part.deviations(tensors) for part in others):
-            return {}
-        return cutting[0].low_rank(tensors)
+        wrong = self.measured(tensors) or any(part.deviations(tensors) for part in others)
+        return {} if wrong else found[said[0]]
 
     def deviations(
         self, tensors: Mapping[str, Tensor], batch: int = 1

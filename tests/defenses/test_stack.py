@@ -83,6 +83,7 @@ def run(*parts, model="vit_vanilla", batch=2):
     defense.disclosed()
     assert defense.by_tensor is any(part.by_tensor for part in parts)
     defense.measured(seen.update.tensors)
+    defense.low_rank(seen.update.tensors)
     defense.deviations(seen.update.tensors)
     defense.deviations_at({}, seen.update.tensors, 0.01)
     defense.privacy(1000, 1e-5)
