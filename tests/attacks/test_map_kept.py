@@ -12,7 +12,8 @@ from privbench.attacks._map.cut import Bounds, Cut
 from privbench.attacks._map.descent import descend
 from privbench.attacks._map.kept import Kept
 from privbench.attacks._map.posterior import Posterior
-from privbench.attacks._map.spans import CHOSEN, GAPS, OF_A_SET, STAGES, Spans, schedule
+from privbench.attacks._map.spans import Spans
+from privbench.attacks._map.stages import CHOSEN, GAPS, OF_A_SET, STAGES, schedule
 from privbench.component import make
 from privbench.seeds import generator
 from tests.attacks.test_map import observed

@@ -6,7 +6,8 @@ import torch
 from privbench.attack import Attack
 from privbench.attacks._map.low_rank import Weighing, as_matrix, low_rank, rows, told_rows
 from privbench.attacks._map.posterior import Posterior
-from privbench.attacks._map.spans import LOW, Layer, Spans, schedule
+from privbench.attacks._map.spans import Layer, Spans
+from privbench.attacks._map.stages import LOW, schedule
 from privbench.component import make
 from privbench.defense import Defense, LowRank
 from privbench.seeds import generator
