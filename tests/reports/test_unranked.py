@@ -28,7 +28,7 @@ def test_every_defense_names_attacks_that_are_there_and_tables_read_them(name):
 def test_a_defense_that_met_only_others_is_unranked_and_the_note_says_what_to_run():
     (note,) = notes(done(attack="gradinv", defense=("noise",), **PLAIN))
     assert note == (
-        "Unranked: no attack that is made for noise has run here; take one of auto, pe_ls."
+        "Unranked: no attack that is made for noise has run here; take one of auto, pe_ls, map."
     )
 
 
