@@ -20,8 +20,8 @@ from privbench.attacks._auto.first_layer import FirstLayer, first_layer
 from privbench.attacks._auto.probe import Probe, probe
 from privbench.attacks._auto.tiers import REACH, VERSION, Member, Tier, members, possible
 from privbench.attacks._auto.verdict import Distance, Verdict
-from privbench.attacks._order.pixels import in_order, shuffled, upright
-from privbench.attacks._order.reassembly import moves, reassemble
+from privbench.attacks._order.pixels import put_back
+from privbench.attacks._order.reassembly import moves
 from privbench.attacks._update.reading import mask, placeless
 from privbench.attacks._update.rounds import joined
 from privbench.component import make
@@ -98,13 +98,8 @@ class Auto(Attack):
         draw = answer.draw if isinstance(answer.draw, Draw) else mask(seen)
         loose = placeless(seen, draw) & (not answer.placed)
         if not answer.placed and (moves(seen, arranging).any() or loose.any()):
-            alike = shuffled(seen)
-            if alike is not None:
-                images = in_order(seen, images, alike, arranging)
-            placed = reassemble(seen, images, arranging, ARRANGEMENTS, lambda *_: None, draw)
+            placed = put_back(seen, images, arranging, ARRANGEMENTS, lambda *_: None, draw)
             images, moved = placed.images, placed.moved
-            if alike is not None:
-                images = upright(seen, images)
         tick(PARTS * count, PARTS * count, best.distance.apart)
         report = {f"distance_{one.name}": one.distance.apart for one in met}
         report |= {f"surprise_{one.name}": one.surprise for one in met if one.surprise is not None}

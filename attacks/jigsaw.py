@@ -11,8 +11,7 @@ from pydantic import Field
 from torch import Generator
 
 from privbench.attack import Attack, Tick
-from privbench.attacks._order.pixels import in_order, shuffled, upright
-from privbench.attacks._order.reassembly import reassemble
+from privbench.attacks._order.pixels import put_back
 from privbench.component import make
 from privbench.observation import Observation
 from privbench.threat import Draw, Reconstruction
@@ -43,13 +42,10 @@ class Jigsaw(Attack):
         inner = make(Attack, self.content, {})
         found = inner.reconstruct(seen, rng, lambda done, of, value: tick(0, total, value))
         draw = found.draw if isinstance(found.draw, Draw) else None
-        images, alike = found.images, shuffled(seen)
-        if alike is not None:
-            images = in_order(seen, images, alike, rng)
-        placed = reassemble(seen, images, rng, self.steps, tick, draw)
+        placed = put_back(seen, found.images, rng, self.steps, tick, draw)
         tick(total, total, placed.cost)
         return Reconstruction(
-            placed.images if alike is None else upright(seen, placed.images),
+            placed.images,
             objective=placed.cost,
             labels=found.labels,
             gradient_calls=found.gradient_calls,

@@ -5,11 +5,15 @@ were neighbors. It does so but for a turn or a reflection, of each patch and so 
 is left to the network, which knows how pictures of the label stand.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor
 
+from privbench.attacks._order.reassembly import Reassembled, reassemble
 from privbench.attacks._update.reading import labels
 from privbench.errors import NotGranted
 from privbench.observation import Observation
@@ -31,6 +35,22 @@ NEAR = 1e-4
 Pixels = Float[Tensor, "m c q"]
 """Of each patch and channel, normalized."""
 Order = Int[Tensor, " q"]
+
+
+def put_back(
+    seen: Observation,
+    images: Images,
+    rng: Generator,
+    steps: int,
+    tick: Callable[[int, int, float], None],
+    draw: Draw | None,
+) -> Reassembled:
+    """Find the arrangement of patches, and of their pixels where a defense moves these, too."""
+    alike = shuffled(seen)
+    if alike is None:
+        return reassemble(seen, images, rng, steps, tick, draw)
+    placed = reassemble(seen, in_order(seen, images, alike, rng), rng, steps, tick, draw)
+    return replace(placed, images=upright(seen, placed.images))
 
 
 def shuffled(seen: Observation) -> Bool[Tensor, "b b"] | None:

@@ -50,7 +50,6 @@ def share(
     if threat.warmup and earlier is None:
         raise ValueError("a warm optimizer needs the pictures that its state is from")
     (update, *later), first = _means(victim.model, (images, labels), earlier, told, seed)
-    met = [_in_order(victim.model, epoch) for epoch in first]
     b, c, h, w = images.shape
     granted = Knowledge.LABELS in threat.knows
     seen = Observation(
@@ -62,8 +61,7 @@ def share(
         protocol=told,
         later=tuple(later),
     )
-    fed = torch.cat([inputs for inputs, _ in met])
-    draw = together([draw for _, draw in met])
+    fed, draw = _by_picture(victim.model, first)
     return seen, Secret(images.clone(), fed.clone(), labels.clone(), draw)
 
 
@@ -75,11 +73,20 @@ def drawn(
     seed: tuple[object, ...],
 ) -> tuple[Images, Randomness | None]:
     """Return the network input and the draws of `share`, by picture, without any gradient."""
-    met = []
-    for number, held in enumerate(_chunks((images, labels), protocol.clients)):
-        own = (*seed, "client", number) if number else seed
-        met.append(_in_order(model, _epochs(model, held, protocol, own)[0]))
+    clients = enumerate(_chunks((images, labels), protocol.clients))
+    first = [_epochs(model, held, protocol, _own(seed, number))[0] for number, held in clients]
+    return _by_picture(model, first)
+
+
+def _by_picture(model: PublicModel, first: Sequence[Epoch]) -> tuple[Images, Randomness | None]:
+    """Return what all clients fed and drew in their first epochs, in the pictures' order."""
+    met = [_in_order(model, epoch) for epoch in first]
     return torch.cat([inputs for inputs, _ in met]), together([draw for _, draw in met])
+
+
+def _own(seed: tuple[object, ...], client: int) -> tuple[object, ...]:
+    """Return a client's seed; the first one's is that of the case."""
+    return (*seed, "client", client) if client else seed
 
 
 def _means(
@@ -94,7 +101,7 @@ def _means(
     before = [None] * len(held) if earlier is None else _chunks(earlier, protocol.clients)
     seeds = [(*seed, "round", number) if number else seed for number in range(protocol.rounds)]
     met = [
-        _answers(model, *each, protocol, [(*s, "client", n) if n else s for s in seeds])
+        _answers(model, *each, protocol, [_own(s, n) for s in seeds])
         for n, each in enumerate(zip(held, before, strict=True))
     ]
     rounds = zip(*(updates for updates, _ in met), strict=True)

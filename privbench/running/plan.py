@@ -164,6 +164,11 @@ def threat_facts(threat: ThreatModel) -> dict[str, Any]:
     return changed | {"knows": sorted(threat.knows), "batch_size": threat.batch_size}
 
 
+def threat_of(given: Mapping[str, Any]) -> ThreatModel:
+    """Return the threat model of settings, or of what records hold; raises ValidationError."""
+    return TypeAdapter(ThreatModel).validate_python(dict(given))
+
+
 def _refusal(attack: Attack, name: str, threat: ThreatModel, victim: Victim) -> str | None:
     try:
         vit = victim.model.vit
@@ -239,7 +244,7 @@ def _threat(product: Product, settings: Mapping[str, Any]) -> ThreatModel:
     if isinstance(given.get("knows"), str):
         given["knows"] = [one.strip() for one in given["knows"].split(",") if one.strip()]
     try:
-        threat = TypeAdapter(ThreatModel).validate_python(given)
+        threat = threat_of(given)
     except ValidationError as error:
         raise BadSetting(complaint("threat", error)) from None
     if threat.batch_size != product.batch_size:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Int
-from pydantic import TypeAdapter
 from torch import Tensor
 
 from privbench.errors import BadData, PrivbenchError
@@ -18,12 +17,13 @@ from privbench.records.case import Case, Record, Scores
 from privbench.records.utility import UtilityCase
 from privbench.running.client import drawn
 from privbench.running.jobs import Recipe
+from privbench.running.plan import threat_of
 from privbench.running.rescore import batch_of, marks_of, stored_answers
 from privbench.running.scoring import Marks, all_metrics, facts
 from privbench.running.victims import Batch, Victims
 from privbench.submission.answered import answer_faults, picture_faults, proof_faults
 from privbench.submission.faults import Findings
-from privbench.threat import Draw, Images, ThreatModel
+from privbench.threat import Draw, Images
 from privbench.victims.load import Victim, known_settings
 from privbench.victims.preset import model_preset
 
@@ -152,9 +152,8 @@ class Derivation:
             yield "answer", "stores another mean color, patch or number of classes than its victim."
             return
         case = record.case
-        threat = TypeAdapter(ThreatModel).validate_python(dict(case.threat))
-        seed = (case.seed, case.images_sha256)
-        fed, draw = drawn(victim.model, images, labels, threat.protocol, seed)
+        protocol, seed = threat_of(case.threat).protocol, (case.seed, case.images_sha256)
+        fed, draw = drawn(victim.model, images, labels, protocol, seed)
         mask = None if draw is None else draw.treated
         stored = images.numpy() if answers.entered is None else answers.entered
         same = mask is None if answers.mask is None else mask is not None

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, replace
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from privbench.attack import Attack
 from privbench.component import Component, Part, find, label, make
@@ -16,8 +16,7 @@ from privbench.evaluation import Evaluation
 from privbench.records.case import UNDEFENDED, Case
 from privbench.records.sealed import SealedCase
 from privbench.records.utility import UtilityCase
-from privbench.running.plan import nested_versions, threat_facts
-from privbench.threat import ThreatModel
+from privbench.running.plan import nested_versions, threat_facts, threat_of
 from privbench.victims.load import VARIANTS, known_settings
 from privbench.victims.preset import FREE, OUTSIDE, model_preset
 
@@ -91,7 +90,7 @@ def _control(case: Case) -> Iterator[Fault]:
 def _threat(case: Case) -> Iterator[Fault]:
     """Yield that a threat model is none, or is not written as a run writes it."""
     try:
-        threat = TypeAdapter(ThreatModel).validate_python(dict(case.threat))
+        threat = threat_of(case.threat)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
