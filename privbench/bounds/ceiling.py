@@ -97,7 +97,13 @@ def jacobian(
 
 
 def expected_error(information: Square, prior: Square, again: Again) -> tuple[float, int]:
-    """Mean squared error per number of the best estimate; the prior as its covariance.
+    """Mean squared error per number of the best estimate, and `posterior`'s directions."""
+    root, unresolved = posterior(information, prior, again)
+    return float(root.square().sum()) / len(prior), unresolved
+
+
+def posterior(information: Square, prior: Square, again: Again) -> tuple[Float[Tensor, "m k"], int]:
+    """Return R with R^T R the covariance of the best estimate; the prior as its covariance.
 
     And how many directions are not resolved: they count as known, so that the error may be too
     small, never too large. `again` multiplies directions with the information. Where one of them is
@@ -112,8 +118,8 @@ def expected_error(information: Square, prior: Square, again: Again) -> tuple[fl
     top = float(values[0])
     first = _clear(values, (half @ basis).square().sum(0), ROUNDING * top)
     if ROUNDING * top**0.5 > NEAR:  # products are off by the root of it, not by all of it
-        known = (half @ basis[:, :first]).square().sum(0) / (1 + values[:first])
-        return float(known.sum()) / len(prior), len(prior) - first
+        known = half @ basis[:, :first] * (1 + values[:first]).rsqrt()
+        return known.T, len(prior) - first
     columns = half.T @ again((half @ basis[:, first:]).T).T
     inner = torch.diag(values)
     inner[:, first:] = basis.T @ columns
@@ -132,13 +138,12 @@ def _clear(values: Float[Tensor, " k"], weights: Float[Tensor, " k"], blur: floa
     return int(((off <= NEAR * least) & (values >= 10 * blur)).sum())
 
 
-def _left(half: Square, inner: Square) -> float:
-    """Return the mean of the diagonal of L (I + M)^-1 L^T, also where M spans many decades."""
+def _left(half: Square, inner: Square) -> Square:
+    """Return R with R^T R = L (I + M)^-1 L^T, also where M spans many decades."""
     whole = inner + torch.eye(len(inner)).to(inner)
     scale = whole.diagonal().rsqrt()
     root = torch.linalg.cholesky(scale[:, None] * whole * scale)
-    left = torch.linalg.solve_triangular(root, (half * scale).T, upper=False)
-    return float(left.square().sum()) / len(inner)
+    return torch.linalg.solve_triangular(root, (half * scale).T, upper=False)
 
 
 def unheard(defense: Defense, parts: Iterable[tuple[str, Defense]]) -> list[str]:

@@ -17,7 +17,7 @@ from privbench.running.victims import Victims
 from privbench.victims.load import Victim
 from privbench.victims.preset import model_preset
 
-BOUND = Part("local_gaussian", "local_gaussian", 3, {})
+BOUND = Part("local_gaussian", "local_gaussian", 4, {})
 """How it is computed; a change of its figures, or of the prior, is a new version."""
 MOST = 128**2
 """Numbers of a picture whose square matrices fit into 16 GB, four of them in float64."""

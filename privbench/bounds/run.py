@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from privbench.bounds.ceiling import expected_error, jacobian, precision, typical
+from privbench.bounds.alike import interchangeable, left_open
+from privbench.bounds.ceiling import jacobian, precision, typical
 from privbench.bounds.formal import informed, unaided
 from privbench.bounds.held import Held
 from privbench.bounds.plan import Request, Task, plan
@@ -23,6 +24,10 @@ from privbench.threat import ThreatModel
 
 UNRESOLVED = (
     "So little error that float64 does not resolve {} of {} directions: there is no ceiling."
+)
+ALIKE = (
+    "Of patches with one position embedding {} look so much like others that only in second order "
+    "does an update tell them apart: how they differ counts as known, so the ceiling may be high."
 )
 DELTA = 1e-5
 """At which privacy is asked for; its noise is the same at any."""
@@ -75,8 +80,12 @@ def _bounded(task: Task, victims: Victims, held: Held, report: Report) -> BoundR
 
     matrix = held.information(here, known, tick)
     prior = covariance_within(vit, secret.images).to(matrix)
-    mse, unresolved = expected_error(matrix, prior, lambda found: here.weighed(known, found, tick))
+    groups = interchangeable(seen.model, secret.images, secret.labels, secret.draw)
+    mse, unresolved, alike = left_open(
+        matrix, prior, lambda found: here.weighed(known, found, tick), here.at, groups
+    )
     notes = [UNRESOLVED.format(unresolved, len(prior))] if unresolved else []
+    notes += [ALIKE.format(alike)] if alike else []
     record = BoundRecord(
         case,
         mse=mse,

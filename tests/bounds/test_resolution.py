@@ -86,7 +86,7 @@ def test_few_entries_of_float32_leave_most_of_a_picture_open():
 
 
 def test_a_ceiling_that_is_not_resolved_is_no_number(call, tmp_path, monkeypatch):
-    monkeypatch.setattr(privbench.bounds.run, "expected_error", lambda *given: (1e-12, 7))
+    monkeypatch.setattr(privbench.bounds.run, "left_open", lambda *given: (1e-12, 7, 0))
     words = ("--model", "vit_vanilla", "--defense", "noise", "--images", "1", *WORDS)
     code, printed, _ = call("bound", *words, "--out", tmp_path)
     assert code == 0
