@@ -10,7 +10,12 @@ import pandas as pd
 from privbench.reports.board import Section
 from privbench.reports.board_columns import Column
 from privbench.reports.flags import FLAGS
+from privbench.reports.ranks import MOST_ROWS
 
+TOO_MANY = (
+    f"where more than {MOST_ROWS} rows of one protocol could have one, no number of draws tells "
+    "all their pairs apart; fewer rows, such as those of `--by model,defense`, have them"
+)
 TEX = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -101,9 +106,10 @@ def html_table(sections: Sequence[Section], columns: Sequence[Column]) -> str:
 
 
 def raised(sections: Sequence[Section]) -> list[tuple[str, str]]:
-    """Return the flags that any row has, with their meaning."""
+    """Return the flags that any row has, with their meaning, and whether ranks are left out."""
     found = {name for s in sections for row in s.rows for name in row["flags"].split(", ")}
-    return [(name, what) for name, what in FLAGS.items() if name in found]
+    said = [(name, what) for name, what in FLAGS.items() if name in found]
+    return [*said, ("no ranks", TOO_MANY)] if any(s.crowded for s in sections) else said
 
 
 FORMATS: Mapping[str, Callable[[Sequence[Section], Sequence[Column]], str]] = {

@@ -28,7 +28,7 @@ def utility_figures(records: Iterable[UtilityRecord]) -> dict[Victim, dict[str, 
     measured = list(records)
     robust = robustness_table(measured)
     for row in robust.to_dict("records"):
-        names = [n for n in map(str, row) if _wanted(n)]
+        names = [n for n in map(str, row) if _wanted(n) and f"{n}_lo" in row]
         _fill(found, row, names)
     plain = utility_table(measured)
     for row in sorted(plain.to_dict("records"), key=lambda row: -row["n"]):

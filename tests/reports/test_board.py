@@ -16,9 +16,9 @@ from privbench.records.utility import UtilityRecord
 from privbench.reports.board import FEWEST, board
 from privbench.reports.board_columns import DERIVED, FIRST, first, groups, shown
 from privbench.reports.flags import AMBIGUOUS, FLAGS
-from privbench.reports.formats import FORMATS
+from privbench.reports.formats import FORMATS, raised
 from privbench.reports.joined import figures, joined
-from privbench.reports.ranks import Rank
+from privbench.reports.ranks import MOST_ROWS, Rank
 from tests.sample_records import accuracy_case, done, lost, part
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +86,19 @@ def test_the_leakiest_row_stands_first_whatever_its_rank():
     few = images([40.0], attack="dlg")
     [section] = board([*suite(), *few])
     assert [row["attack"] for row in section.rows] == ["pe_ls", "dlg", "pe_ls", "pe_ls"]
+
+
+def test_a_table_says_why_so_many_rows_have_no_rank():
+    """Each of the rest still has its figures."""
+    many = [r for k in range(MOST_ROWS + 1) for r in images([k], model=f"vit_{k}")]
+    for count, silent in ((MOST_ROWS, True), (MOST_ROWS + 1, False)):
+        [section] = board(many[:count])
+        assert len(section.rows) == count
+        assert ("no ranks" not in dict(raised([section]))) is silent
+        assert all(row["rank"] is not None for row in section.rows) is silent
+        assert (
+            f"no ranks: where more than {MOST_ROWS} rows" not in FORMATS["md"]([section], FIRST)
+        ) is silent
 
 
 def test_accuracy_stands_in_the_row_of_the_same_weights_and_no_other():

@@ -18,6 +18,7 @@ from privbench.errors import BadData, BadSetting, UnknownName
 from privbench.evaluation import Evaluation
 from privbench.records.utility import UtilityRecord
 from privbench.reports.severity_figure import draw, figures
+from privbench.reports.utility_figures import utility_figures
 from privbench.running import tolerance
 from privbench.utility import run as evaluator
 from privbench.utility.compare import compare
@@ -82,6 +83,17 @@ def test_means_are_over_75_cells_and_the_control_has_100(results):
     assert control[name] == pytest.approx(100)
     assert f"{name}_lo" in table
     assert not [name for name in table if "hendrycks" in name]
+
+
+def test_the_leaderboard_takes_each_figure_with_its_ends_and_nothing_else(results):
+    _, records = results
+    found = utility_figures(records)
+    [mine] = [row for (model, *_), row in found.items() if model == "vit_mjp(depth=1)"]
+    table = robustness_table(records).set_index("model").loc["vit_mjp(depth=1)"]
+    mce, mean = "cifar10_c_regen_mCE_vit_vanilla(depth=1)", "cifar10_c_regen_mean_error"
+    names = {mce, mean, "top1", "agreement"}
+    assert set(mine) == {f"{name}{end}" for name in names for end in ("", "_lo", "_hi")}
+    assert [mine[f"{mce}{end}"] for end in ("", "_hi")] == [table[mce], table[f"{mce}_hi"]]
 
 
 def test_a_missing_cell_leaves_the_figure_empty(results):

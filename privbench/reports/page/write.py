@@ -14,7 +14,7 @@ from privbench.records.store import Store
 from privbench.reports.axes import svg
 from privbench.reports.board import LEAK, Section
 from privbench.reports.board_columns import VICTIM, Column, first, groups
-from privbench.reports.flags import FLAGS
+from privbench.reports.formats import raised
 from privbench.reports.page.finding import finding
 from privbench.reports.page.gallery import gallery
 
@@ -106,7 +106,7 @@ def page(sources: Sources, store: Store, *, pictures: bool = False) -> str:
             for c in columns
         ],
         groups=names,
-        flags=[(n, FLAGS[n]) for n in FLAGS if _raised(sources.sections, n)],
+        flags=raised(sources.sections),
         figures=[
             {
                 "caption": _caption(figure),
@@ -183,10 +183,6 @@ def _bar(row: Mapping[str, Any]) -> dict[str, float | None]:
         "width": round(high - low, 1),
         "floor": None if floor is None else place(floor),
     }
-
-
-def _raised(sections: Sequence[Section], name: str) -> bool:
-    return any(name in row["flags"].split(", ") for one in sections for row in one.rows)
 
 
 def _caption(figure: "Figure") -> str:
