@@ -5,15 +5,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from privbench.bounds.table import bound_tables
 from privbench.errors import BadData
+from privbench.price.table import price_tables
 from privbench.records.answers import digest
+from privbench.records.bound import BoundRecord, BoundStore
 from privbench.records.case import Record
+from privbench.records.price import PriceRecord, PriceStore
 from privbench.records.sealed import SealedRecord
 from privbench.records.store import RecordStore, Store, write
 from privbench.records.utility import UtilityRecord, UtilityStore
 from privbench.reports.leaderboard import leaderboard, write_table
+from privbench.running.finish import write_tables
 
-KINDS: tuple[type[RecordStore[Any, Any]], ...] = (Store, UtilityStore)
+KINDS: tuple[type[RecordStore[Any, Any]], ...] = (Store, UtilityStore, BoundStore, PriceStore)
+DERIVED = {BoundStore: bound_tables, PriceStore: price_tables}
+"""What makes tables of records that only join the leaderboard."""
+DIGITS = 4
+"""Of a squared error that machines agree in."""
 
 
 @dataclass
@@ -58,7 +67,7 @@ class _Place:
 
 
 def merge(folders: Sequence[Path], out: Path) -> Merged:
-    """Bring all records of some folders into one, and write its table.
+    """Bring all records of some folders into one, and write its tables.
 
     What is there stays as it is, so that a merge that was cut short is finished by the same call.
     Raises BadData, before anything is written, where a folder is none or two hold different results
@@ -67,8 +76,8 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
     for folder in folders:
         if not any((folder / kind.PLACE).is_dir() for kind in KINDS):
             raise BadData(
-                f"'{folder}' is no results folder: it has neither "
-                f"{' nor '.join(kind.PLACE for kind in KINDS)}. Name one that a run wrote."
+                f"'{folder}' is no results folder: it has none of "
+                f"{', '.join(kind.PLACE for kind in KINDS)}. Name one that a run wrote."
             )
     merged = Merged()
     found = [(kind(out), _gather(kind, [out, *folders], merged)) for kind in KINDS]
@@ -84,6 +93,9 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
     store = Store(out)
     if found[0][1]:
         write_table(out, leaderboard(store.records()))
+    for kind, tables in DERIVED.items():
+        if (out / kind.PLACE).is_dir():
+            write_tables(kind(out), tables)
     return merged
 
 
@@ -118,9 +130,13 @@ def _gather(
 
 def _result(record: SealedRecord[Any]) -> SealedRecord[Any]:
     """Return a record without the time and the place that it took."""
-    assert isinstance(record, Record | UtilityRecord)
     if isinstance(record, Record):
         return replace(record, seconds=None, environment={})
+    if isinstance(record, BoundRecord):
+        errors = {name: getattr(record, name) for name in ("mse", "blind", "unaided", "informed")}
+        near = {n: v if v is None else float(f"{v:.{DIGITS}g}") for n, v in errors.items()}
+        return replace(record, seconds=0.0, environment={}, **near)
+    assert isinstance(record, UtilityRecord | PriceRecord)
     return replace(record, seconds=0.0, environment={})
 
 

@@ -6,18 +6,23 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from privbench.component import Part
 from privbench.errors import BadData, Unwritable
 from privbench.records.answers import digest
 from privbench.records.asked import Asked
+from privbench.records.bound import BoundCase, BoundRecord, BoundStore
 from privbench.records.case import Record
+from privbench.records.price import PriceStore
 from privbench.records.store import Store
 from privbench.records.utility import UtilityStore
 from privbench.submission.check import check
 from privbench.submission.merge import merge
 from tests.commands import Call, caller, contents
-from tests.sample_records import done, lost
+from tests.price.test_price import record as price
+from tests.sample_records import done, lost, part
 from tests.submission.test_check import utility
 
 ANSWER = b"answers of "
@@ -197,3 +202,56 @@ def test_a_merged_submission_holds(sound, tmp_path):
         sound / "leaderboard.csv"
     ).read_bytes()
     assert check([tmp_path / "whole"]).faults == []
+
+
+def ceiling(folder: Path, image: int, mse: float = 1e-3, seconds: float = 1.0) -> BoundRecord:
+    case = BoundCase(
+        bound=Part("local_gaussian", "local_gaussian", 1, {}),
+        model=part("vit_vanilla"),
+        control=None,
+        weights="trained",
+        weights_sha256="ab" * 32,
+        defense=(Part("noise", "noise", 1, {}),),
+        dataset=part("cifar10"),
+        images=(image,),
+        images_sha256=f"{image:064d}",
+        seed=0,
+    )
+    record = BoundRecord(case, mse=mse, blind=0.06, seconds=seconds, unknowns=3, entries=9)
+    BoundStore(folder).put(record)
+    return record
+
+
+def test_ceilings_come_along_and_their_tables_are_of_all(tmp_path):
+    one, two, out = (tmp_path / name for name in ("one", "two", "out"))
+    ceiling(one, 0, 1e-3)
+    ceiling(two, 1, 1e-5)
+    assert merge([one, two], out).taken == 2
+    for place in ("bounds.csv", "joined/ceiling.csv"):
+        [row] = pd.read_csv(out / place).to_dict("records")
+        assert row["ceiling"] == pytest.approx(40.0), place
+    assert "leaderboard.csv" not in contents(out)
+    whole = contents(out)
+    assert merge([two, one], out).taken == 0
+    assert contents(out) == whole
+
+
+def test_a_ceiling_is_the_same_to_four_digits_and_no_further(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    ceiling(one, 0, 1.23441e-3)
+    ceiling(two, 0, 1.23443e-3, seconds=9.0)
+    assert merge([one, two], tmp_path / "out").again == 1
+    ceiling(two, 0, 1.25e-3)
+    with pytest.raises(BadData, match="different results of one case"):
+        merge([one, two], tmp_path / "other")
+
+
+def test_prices_come_along_with_those_that_they_are_compared_with(tmp_path):
+    """The table is of both: a price is the answers lost against the undefended training."""
+    one, two, out = (tmp_path / name for name in ("one", "two", "out"))
+    PriceStore(one).put(price("none", "1111"))
+    PriceStore(two).put(price("prune", "1100"))
+    assert merge([one, two], out).taken == 2
+    table = pd.read_csv(out / "price.csv").set_index("defense")
+    assert table.loc["prune", "price"] == pytest.approx(0.5)
+    assert (out / "joined/price.csv").is_file()
