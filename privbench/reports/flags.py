@@ -13,7 +13,7 @@ AMBIGUOUS = "The objective is at the noise floor but members disagree"
 """How the note of an ensemble begins whose members explain one update by several pictures."""
 
 FLAGS = {
-    "unranked": "no attack that is made for its defense has run on it; `privbench list defenses` "
+    "unranked": "no attack that is made for its defense has run on it; the list of defenses "
     "names some",
     "void": "the attack fails on the undefended control, too, so its failure shows nothing",
     "no control": "the undefended victim was not attacked alike, so nobody knows whether it works",

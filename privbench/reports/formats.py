@@ -14,7 +14,7 @@ from privbench.reports.ranks import MOST_ROWS
 
 TOO_MANY = (
     f"where more than {MOST_ROWS} rows of one protocol could have one, no number of draws tells "
-    "all their pairs apart; fewer rows, such as those of `--by model,defense`, have them"
+    "all their pairs apart; fewer rows, such as one for each victim and defense, have them"
 )
 TEX = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
