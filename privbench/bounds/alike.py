@@ -14,7 +14,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from privbench.bounds.ceiling import Again, Square, posterior
-from privbench.client_step import ClientStep
 from privbench.jacobian import Unknowns
 from privbench.observation import PublicModel
 from privbench.patches import cut
@@ -25,8 +24,6 @@ CLOSE = 0.5
 
 Places = Int[Tensor, "n p"]
 """Numbers of a patch's pixels in the picture's memory, in the order in which the patch has them."""
-Pairs = list[tuple[int, int]]
-Left = tuple[float, int, int]
 
 
 def left_open(
@@ -35,16 +32,19 @@ def left_open(
     again: Again,
     at: Unknowns,
     groups: list[Places],
-) -> Left:
-    """Return what `expected_error` does, and how many patches count as known but for one.
+) -> tuple[float, int, int]:
+    """Return the mean squared error per number of the best estimate, and two counts.
 
-    At holds the picture's numbers, and groups hold patches that only their pixels tell apart.
+    Of directions that are not resolved, as `posterior` has them, and of patches that count as known
+    but for one. At holds the picture's numbers, and groups hold patches that only their pixels tell
+    apart.
     """
     root, unresolved = posterior(information, prior, again)
+    half = torch.linalg.cholesky(prior)
     pixels, tied = at.to(prior), [list(range(len(group))) for group in groups]
     while sum(_join(root, pixels, *one) for one in zip(groups, tied, strict=True)):
         basis = _together(groups, tied, len(pixels)).to(prior)
-        whitened = torch.linalg.solve_triangular(torch.linalg.cholesky(prior), basis, upper=False)
+        whitened = torch.linalg.solve_triangular(half, basis, upper=False)
         given = torch.linalg.inv(whitened.T @ whitened)  # the prior where differences are known
         found, unresolved = posterior(
             basis.T @ information @ basis,
@@ -56,9 +56,7 @@ def left_open(
     return float(root.square().sum()) / len(pixels), unresolved, count
 
 
-def interchangeable(
-    model: PublicModel, images: Images, labels: Tensor, draw: Randomness | None
-) -> list[Places]:
+def interchangeable(model: PublicModel, images: Images, draw: Randomness | None) -> list[Places]:
     """Return groups of patches that have one position embedding, of a client's one picture.
 
     None where a defense makes other pixels of those of the picture.
@@ -68,7 +66,7 @@ def interchangeable(
     if len(table) != vit.grid**2:
         return []
     numbers = torch.arange(images.numel()).to(images).view(images.shape)
-    fed = ClientStep(vit, model.defense).prepare(numbers, labels, draw)[0]
+    fed = model.defense.feed(vit, numbers, draw)
     if not torch.equal(fed.flatten().sort().values, numbers.flatten()):
         return []
     places = cut(fed.detach(), vit.side // vit.grid)[0].long().cpu()

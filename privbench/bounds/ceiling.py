@@ -96,12 +96,6 @@ def jacobian(
     return Jacobian(loss, weights, images.flatten().double(), then)
 
 
-def expected_error(information: Square, prior: Square, again: Again) -> tuple[float, int]:
-    """Mean squared error per number of the best estimate, and `posterior`'s directions."""
-    root, unresolved = posterior(information, prior, again)
-    return float(root.square().sum()) / len(prior), unresolved
-
-
 def posterior(information: Square, prior: Square, again: Again) -> tuple[Float[Tensor, "m k"], int]:
     """Return R with R^T R the covariance of the best estimate; the prior as its covariance.
 

@@ -80,7 +80,7 @@ def _bounded(task: Task, victims: Victims, held: Held, report: Report) -> BoundR
 
     matrix = held.information(here, known, tick)
     prior = covariance_within(vit, secret.images).to(matrix)
-    groups = interchangeable(seen.model, secret.images, secret.labels, secret.draw)
+    groups = interchangeable(seen.model, secret.images, secret.draw)
     mse, unresolved, alike = left_open(
         matrix, prior, lambda found: here.weighed(known, found, tick), here.at, groups
     )

@@ -60,9 +60,12 @@ class BoundRecord(SealedRecord[BoundCase]):
 
     def content(self) -> dict[str, Any]:
         """Return what JSON can hold of the record, errors to nine significant digits."""
+        return super().content() | self.errors(9)
+
+    def errors(self, digits: int) -> dict[str, float | None]:
+        """Return the squared errors to so many significant digits."""
         found = {name: getattr(self, name) for name in ("mse", "blind", "unaided", "informed")}
-        rounded = {n: None if v is None else float(f"{v:.9g}") for n, v in found.items()}
-        return super().content() | rounded
+        return {n: None if v is None else float(f"{v:.{digits}g}") for n, v in found.items()}
 
     def check(self) -> None:
         """Raise where an error is none, of which no table could be made."""

@@ -26,7 +26,7 @@ from privbench.reports.pictures import (
     per_batch,
     per_picture,
 )
-from privbench.reports.ranks import MOST_ROWS, paired, ranks
+from privbench.reports.ranks import crowded, paired, ranks
 from privbench.reports.stats import holm, mean_intervals
 from privbench.reports.unranked import faced, unranked
 from privbench.reports.utility_figures import utility_figures
@@ -269,8 +269,8 @@ def _ranked(lines: Sequence[_Line], rows: Sequence[Row], protocol: Mapping[str, 
     for row, rank in zip(rows, ranks(ranked), strict=True):
         row["rank"] = rank
     order = sorted(range(len(rows)), key=lambda i: _place(rows[i]))
-    crowded = sum(map(bool, ranked)) > MOST_ROWS
-    return Section(protocol, [rows[i] for i in order], [lines[i].group for i in order], crowded)
+    groups = [lines[i].group for i in order]
+    return Section(protocol, [rows[i] for i in order], groups, crowded(ranked))
 
 
 def _place(row: Row) -> tuple[float, str, str, str]:

@@ -38,6 +38,11 @@ class Rank:
         return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
 
 
+def crowded(rows: Sequence[Units]) -> bool:
+    """Whether more rows have a score than are ranked."""
+    return sum(map(bool, rows)) > MOST_ROWS
+
+
 def ranks(rows: Sequence[Units]) -> list[Rank | None]:
     """Return the places that each row may have among all, None of a row without any score.
 
@@ -48,7 +53,7 @@ def ranks(rows: Sequence[Units]) -> list[Rank | None]:
     """
     scored = [i for i, row in enumerate(rows) if row]
     found: list[Rank | None] = [None] * len(rows)
-    if not scored or len(scored) > MOST_ROWS:
+    if not scored or crowded(rows):
         return found
     pairs = list(combinations(scored, 2))
     adjusted = holm(paired(rows, pairs))

@@ -130,14 +130,9 @@ def _gather(
 
 def _result(record: SealedRecord[Any]) -> SealedRecord[Any]:
     """Return a record without the time and the place that it took."""
-    if isinstance(record, Record):
-        return replace(record, seconds=None, environment={})
-    if isinstance(record, BoundRecord):
-        errors = {name: getattr(record, name) for name in ("mse", "blind", "unaided", "informed")}
-        near = {n: v if v is None else float(f"{v:.{DIGITS}g}") for n, v in errors.items()}
-        return replace(record, seconds=0.0, environment={}, **near)
-    assert isinstance(record, UtilityRecord | PriceRecord)
-    return replace(record, seconds=0.0, environment={})
+    assert isinstance(record, Record | UtilityRecord | BoundRecord | PriceRecord)
+    near = record.errors(DIGITS) if isinstance(record, BoundRecord) else {}
+    return replace(record, seconds=0.0, environment={}, **near)
 
 
 def _take(place: _Place, store: RecordStore[Any, Any], merged: Merged) -> None:

@@ -6,7 +6,7 @@ import torch
 from privbench.attack import Attack
 from privbench.attacks._map.descent import descend, newton_coordinates
 from privbench.attacks._map.posterior import Posterior
-from privbench.bounds.ceiling import expected_error, jacobian, precision
+from privbench.bounds.ceiling import jacobian, precision
 from privbench.component import make
 from privbench.defense import Defense
 from privbench.errors import UnsupportedModel
@@ -17,6 +17,7 @@ from privbench.seeds import generator
 from privbench.threat import Draw, ThreatModel
 from privbench.victims.load import load
 from privbench.vit import ViT
+from tests.bounds.test_bound import expected_error
 from tests.conftest import CPU, psnr, quiet
 
 TINY = {"img_size": 8, "depth": 2, "embed_dim": 24, "num_heads": 2}

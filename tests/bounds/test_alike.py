@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from privbench.bounds.alike import interchangeable, left_open
-from privbench.bounds.ceiling import expected_error, jacobian, precision
+from privbench.bounds.ceiling import jacobian, precision
 from privbench.component import make
 from privbench.defense import Defense
 from privbench.patches import cut
@@ -13,7 +13,7 @@ from privbench.prior import covariance
 from privbench.running.client import share
 from privbench.threat import Draw, ThreatModel
 from privbench.victims.load import load
-from tests.bounds.test_bound import TINY, WORDS
+from tests.bounds.test_bound import TINY, WORDS, expected_error
 from tests.commands import caller
 from tests.conftest import CPU
 
@@ -72,7 +72,7 @@ def test_which_patches_only_their_pixels_tell_apart():
     for model in ("vit_vanilla", "vit_shuffle", "vit_sincos", "vit_nope", "vit_mjp"):
         ratio = {"ratio": 0.4} if model == "vit_mjp" else {}
         seen, secret = seen_of(model, images, img_size=16, **ratio)
-        given = (seen.model, secret.images, secret.labels, secret.draw)
+        given = (seen.model, secret.images, secret.draw)
         sizes[model] = [len(one) for one in interchangeable(*given)]
     assert isinstance(secret.draw, Draw)
     masked = secret.draw.mask[0]
@@ -92,7 +92,7 @@ def test_which_patches_only_their_pixels_tell_apart():
 def test_a_picture_whose_pixels_a_defense_changes_has_none():
     images = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     seen, secret = seen_of("vit_nope", images, "instahide")
-    assert not interchangeable(seen.model, secret.images, secret.labels, secret.draw)
+    assert not interchangeable(seen.model, secret.images, secret.draw)
 
 
 def test_an_update_of_equal_masked_patches_is_blind_to_first_order_and_its_ceiling_is_not():
@@ -101,7 +101,7 @@ def test_an_update_of_equal_masked_patches_is_blind_to_first_order_and_its_ceili
     seen, secret = seen_of("vit_nope", images, "noise")
     here = jacobian(seen, secret.images, secret.labels, secret.draw)
     known = precision(seen.model.defense, here.gradient, seen.update.tensors, len(here.at))
-    groups = interchangeable(seen.model, secret.images, secret.labels, secret.draw)
+    groups = interchangeable(seen.model, secret.images, secret.draw)
     [group] = groups
     apart = torch.zeros(len(here.at)).double()
     apart[group[0]], apart[group[1]] = 1.0, -1.0

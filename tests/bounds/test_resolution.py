@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import privbench.bounds.run
-from privbench.bounds.ceiling import expected_error, jacobian, precision
+from privbench.bounds.ceiling import jacobian, precision
 from privbench.component import make
 from privbench.defense import Defense
 from privbench.prior import covariance
@@ -15,7 +15,7 @@ from privbench.reports.joined import figures, joined
 from privbench.running.client import share
 from privbench.threat import ThreatModel
 from privbench.victims.load import load
-from tests.bounds.test_bound import TINY, WORDS
+from tests.bounds.test_bound import TINY, WORDS, expected_error
 from tests.commands import caller
 from tests.conftest import CPU
 
