@@ -7,6 +7,7 @@ numbers are the likeliest ones for the shared entries.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import log, pi
 
 import torch
@@ -70,8 +71,17 @@ def mixture(tensor: Entries, share: float) -> Mixture:
     seen = max(len(sizes) / tensor.numel(), share)
     unit = float(sizes.square().mean().sqrt())
     places = (torch.arange(PLACES) * len(sizes) // PLACES + len(sizes) // (2 * PLACES)).unique()
-    some = sizes[places.to(sizes.device)][:, None]
-    noises, scales = unit * NOISES.to(some), unit * SCALES.to(some)
+    some = sizes[places.to(sizes.device)].tolist()
+    return Mixture(*_likeliest(tuple(some), unit, share, seen), share, seen)
+
+
+@lru_cache(maxsize=1024)
+def _likeliest(
+    sizes: tuple[float, ...], unit: float, share: float, seen: float
+) -> tuple[float, float]:
+    """Return noise and scale; kept, as each attack of an ensemble asks about the same update."""
+    some = torch.tensor(sizes, dtype=torch.float64)[:, None]
+    noises, scales = unit * NOISES, unit * SCALES
     edge = log(1 / share)
     power = share / seen * (edge**2 + 2 * edge + 2)  # mean square of kept ones, in squares of b
     scale = ((unit**2 - noises.square()) / power).sqrt()
@@ -79,7 +89,7 @@ def mixture(tensor: Entries, share: float) -> Mixture:
     for _ in range(TURNS):
         noise = noises[_likelihoods(some, noises, scale, share, seen).argmax()]
         scale = scales[_likelihoods(some, noise, scales, share, seen).argmax()]
-    return Mixture(float(noise), float(scale), share, seen)
+    return float(noise), float(scale)
 
 
 def _likelihoods(

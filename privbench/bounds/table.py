@@ -17,7 +17,7 @@ FORMAL = ("named", "unaided", "informed")
 FIGURES = (
     *("n", "ceiling", "ceiling_lo", "ceiling_hi", "exact", "blind"),
     *FORMAL,
-    *("seconds", "notes"),
+    *("seconds", "version", "notes"),
 )
 
 
@@ -27,7 +27,7 @@ def bound_table(records: Iterable[BoundRecord]) -> pd.DataFrame:
     With its 95 % interval; `exact` counts pictures at the cap, `blind` is what the prior alone
     would give. One that is not resolved leaves its row without a ceiling. `named`, `unaided` and
     `informed` hold for any network under Gaussian noise on a clipped gradient: the chance to name
-    a picture, and dB. Of records of several versions the newest count.
+    a picture, and dB. Of records of several versions the newest count; `version` says which.
     """
     groups: dict[tuple[Any, ...], list[BoundRecord]] = defaultdict(list)
     told = of_one_data_set(records, lambda one: (*_key(one), one.case.images))
@@ -49,6 +49,7 @@ def bound_table(records: Iterable[BoundRecord]) -> pd.DataFrame:
                 "blind": mean_interval([decibels(one.blind) for one in group])[0],
                 **_formal(group),
                 "seconds": mean_interval([one.seconds for one in group])[0],
+                "version": group[0].case.bound.version,
                 "notes": " | ".join(dict.fromkeys(t for one in group for t in one.warnings)),
             }
         )

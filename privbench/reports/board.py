@@ -134,16 +134,28 @@ def _lines(groups: Mapping[Key, list[Record]], pooled: Sequence[str]) -> list[_L
         victims.setdefault(tuple(v for k, v in line.keys.items() if k != "attack"), []).append(line)
     found = []
     for some in victims.values():
-        strongest = max(some, key=_strength)
+        strongest = _strongest(some)
         everyone = [record for line in some for record in line.group]
         found.append(_Line(strongest.keys, strongest.group, everyone))
     return found
 
 
-def _strength(line: _Line) -> tuple[float, int]:
-    """Order attacks by what they leak, and of equals by how many pictures show it."""
-    pictures = per_picture(line.group, LEAK)
-    return _mean(pictures), len(pictures)
+def _strongest(lines: Sequence[_Line]) -> _Line:
+    """Return the attack that no other beats on the pictures of both.
+
+    It goes from the most pictures to the fewest, so that nobody wins by two easy pictures; where
+    two have none in common, the means of what each has count.
+    """
+    scored = [(line, per_picture(line.group, LEAK)) for line in lines]
+    best, theirs = max(scored, key=lambda one: len(one[1]))
+    for line, pictures in sorted(scored, key=lambda one: -len(one[1])):
+        common = pictures.keys() & theirs.keys()
+        mine, other = (
+            {key: of[key] for key in common} if common else of for of in (pictures, theirs)
+        )
+        if _mean(mine) > _mean(other):
+            best, theirs = line, pictures
+    return best
 
 
 def _mean(pictures: Pictures) -> float:

@@ -21,6 +21,7 @@ def test_it_beats_the_floor_by_far_on_the_undefended_victim(victim, shared):
     assert psnr(answer.images, secret.images) > floor + 5
 
 
+@pytest.mark.slow
 def test_on_a_masked_victim_what_is_not_masked_comes_back(victim, shared):
     from privbench.patches import cut
 

@@ -1,5 +1,6 @@
 """Levenberg-Marquardt on systems whose solution is known."""
 
+import pytest
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -27,6 +28,7 @@ def _least_squares(n: int, q: int, steps: int) -> tuple[Solved, Float[Tensor, "n
     return solve(cost, model, torch.zeros_like(truth), steps, 1e-12), truth
 
 
+@pytest.mark.slow
 def test_many_wide_systems_on_two_threads() -> None:
     """Sizes of a ViT-S at 224 px, at which torch's batched LU breaks down with two threads."""
     before = torch.get_num_threads()

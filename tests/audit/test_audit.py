@@ -60,6 +60,7 @@ def test_a_wrong_rate_is_told(client):
     assert "2 times what one step" in " ".join(audit(net, after=after, lr=plain.RATE / 2).notes)
 
 
+@pytest.mark.slow
 def test_a_head_alone_has_a_verdict_of_its_own(client):
     net = client[0]
     found = audit(net, after=plain.step(net, "head"), tier="smoke")
@@ -126,6 +127,7 @@ def noisy(client, sigma):
     return {k: t + sigma * torch.randn(t.shape, generator=rng) for k, t in client[2].items()}
 
 
+@pytest.mark.slow
 def test_known_noise_is_no_other_training(client):
     net = client[0]
     with pytest.raises(BadUpdate, match="--noise"):
@@ -142,12 +144,14 @@ def test_several_steps_on_one_picture_are_proved_exact(client):
     assert torch.equal((found.images * 255).round(), (plain.picture() * 255).round())
 
 
+@pytest.mark.slow
 def test_the_wrong_number_of_steps_proves_nothing(client):
     net = client[0]
     found = audit(net, after=plain.step(net, count=3), lr=plain.RATE, steps=2, tier="smoke")
     assert found.kind != "exact"
 
 
+@pytest.mark.slow
 def test_a_step_of_adamw_is_simulated(client):
     net = client[0]
     after = plain.step(net, rate=1e-3, kind=torch.optim.AdamW)

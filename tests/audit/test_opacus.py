@@ -40,6 +40,7 @@ def test_clipping_alone_hides_nothing():
     assert any("another rate, or clipping" in note for note in found.notes)
 
 
+@pytest.mark.slow
 def test_common_noise_is_not_proved():
     before, after = private_step(1.0)
     noise = plain.RATE * CLIP

@@ -8,6 +8,7 @@ import torch
 
 from privbench.bounds.alike import left_open
 from privbench.bounds.ceiling import jacobian, precision
+from privbench.bounds.plan import BOUND
 from privbench.component import Part, make
 from privbench.defense import Defense
 from privbench.defenses._laplace import laplace
@@ -232,6 +233,7 @@ def test_the_terminal_prints_resumes_and_writes_a_table(call, tmp_path):
     assert all(again[key].seconds == one.seconds for key, one in first.items())
     [row] = pd.read_csv(tmp_path / "bounds.csv").to_dict("records")
     assert (row["n"], row["defense"], row["exact"]) == (3, "noise(sigma=0.1)", 0)
+    assert row["version"] == BOUND.version
     assert row["blind"] < row["ceiling_lo"] <= row["ceiling"] <= row["ceiling_hi"]
     own = {key: row[key] for key in ("model", "weights", "weights_sha256", "dataset", "seed")}
     own["threat"] = "knows nothing, batch 1"

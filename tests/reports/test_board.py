@@ -117,6 +117,18 @@ def test_the_strongest_attack_stands_for_all_and_the_oracle_takes_the_best_of_ea
     assert (row["psnr"], row["psnr_oracle"]) == (35.0, 45.0)
 
 
+@pytest.mark.parametrize(
+    ("pictures", "score", "strongest"),
+    [((1, 3), 45.0, "dlg"), ((1, 3), 55.0, "pe_ls"), ((4, 5), 45.0, "pe_ls")],
+    ids=["easy ones", "better on them", "none in common"],
+)
+def test_attacks_are_compared_on_the_pictures_of_both(pictures, score, strongest):
+    many = images([10, 50, 10, 50], attack="dlg")
+    few = [done([score], [8.0], images=(i,), attack="pe_ls") for i in pictures]
+    [row] = rows([*few, *many], by=["model", "defense"]).values()
+    assert row["attack"] == strongest
+
+
 def test_seeds_that_are_left_out_are_the_mean_of_each_picture():
     records = images([10, 20]) + images([30, 20], seed=1)
     [section] = board(records, by=["model", "defense", "attack"])

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from privbench.cli.catalog import entries
@@ -195,6 +196,10 @@ def test_what_met_no_attack_made_for_it_is_not_said_to_hide_most():
     second = finding(board(some)[0], set())[1]
     assert second.startswith("Of 3 defended victims, vit_vanilla with clip hides least")
     assert "; vit_vanilla with noise hides most" in second
+    for ceiling, told in ((32.3, True), (30.4, False)):
+        table = pd.DataFrame([{"model": "vit_vanilla", "defense": "noise", "ceiling": ceiling}])
+        second = finding(board(some, tables=[table])[0], set())[1]
+        assert second.endswith("where the ceiling for any attack is 32.3 dB.") is told
     some = [*plain, *under("clip", 40.0), *under("head_only", 9.5)]
     second = finding(board(some)[0], set())[1]
     assert second.endswith("; no other has faced an attack that is made for its defense.")

@@ -79,6 +79,7 @@ def test_kill_9_loses_one_epoch_at_most_and_changes_nothing(root, tmp_path):
     assert plain[0] == plain[1]
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one(root, tmp_path):
     torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -171,6 +171,7 @@ SETS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(SETS, st.data(), st.randoms())
 def test_no_figure_is_made_of_two_sets(sets: Any, data: Any, random: Any) -> None:

@@ -99,6 +99,8 @@ def _changed(row: Row) -> str:
     elif "lost_lo" in row:
         ends = f"{row['lost_lo']:.1f} to {row['lost_hi']:.1f}"
         text += f" ({row['lost']:.1f} dB less than undefended on the same pictures, {ends})"
+    if row.get("ceiling", 0.0) > row[LEAK] + LEAKS:
+        text += f", where the ceiling for any attack is {row['ceiling']:.1f} dB"
     return text
 
 
