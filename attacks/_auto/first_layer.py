@@ -17,13 +17,17 @@ from privbench.attacks._update.stated import system_errors
 from privbench.attacks._update.system import read
 from privbench.observation import Observation
 from privbench.threat import Images
+from privbench.variants import dropouts
 from privbench.vit import ViT
 
 ROWS = 128
 """Most rows of G that are looked at, evenly spread: each takes a matrix of a patch's numbers."""
 AT_ONCE = 16
 """Rows whose matrices are held at a time."""
-UNKNOWN = ("of low rank", "pruned")
+ROUNDING = 1e-6
+"""Float32's error of an entry, in units of its tensor's root mean square, generously."""
+PRUNED = "pruned"
+UNKNOWN = ("of low rank", PRUNED)
 """Kinds of errors that depend on what they cover, so that no such variance is right."""
 
 
@@ -79,6 +83,9 @@ def first_layer(seen: Observation) -> FirstLayer | None:
     if not token[shown].any():
         return None
     part, of_embedding, kind = system_errors(seen, shared, system, shown)
+    unstated = kind == PRUNED and not seen.model.defense.changes("measured")
+    if _drops(seen) and (unstated or not part.any()):  # its zeros are as exact as the rest
+        part, of_embedding, kind = _rounding(token[shown]), _rounding(embedding), ""
     measured = seen.model.defense.measured(seen.update.tensors)
     rows = measured.get(ViT.POSITIONS, torch.ones_like(sides[0], dtype=torch.bool))
     kept = measured.get(ViT.PROJECTION, torch.ones_like(sides[1], dtype=torch.bool)).flatten(1)
@@ -90,6 +97,19 @@ def first_layer(seen: Observation) -> FirstLayer | None:
     of_token[shown] = part
     token = torch.where(shown[:, None], token, 0.0)
     return FirstLayer(vit, token, embedding, of_token, of_embedding, kept)
+
+
+def _drops(seen: Observation) -> bool:
+    """Whether the client drops activations in one step, which no simulation can repeat.
+
+    Then no gradient tells candidates apart, and the equations hold as they do for any network, as
+    exactly as float32 adds up.
+    """
+    return seen.protocol.training and seen.protocol.steps == 1 and bool(dropouts(seen.model.vit))
+
+
+def _rounding(tensor: Float[Tensor, "r c"]) -> Float[Tensor, "r c"]:
+    return (ROUNDING * tensor.square().mean().sqrt()).expand_as(tensor)
 
 
 def _by_size(

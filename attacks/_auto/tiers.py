@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from privbench.attacks._auto.probe import Probe
 
 Tier = Literal["smoke", "fast", "standard", "full"]
-VERSION = 8
+VERSION = 9
 REACH = 1e-6
 """Relative squared distance below which gradient matching changes no answer where linear algebra
 leaves numbers open: the nearest of 15 runs there came to 3.8e-5, untrained victims among them."""

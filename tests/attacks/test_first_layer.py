@@ -94,3 +94,14 @@ def test_auto_takes_the_better_picture_where_no_gradient_is_near(defense, shared
     assert found.choice == "pe_ls"
     worse = (found.members["pe_watermark"] - images).square().mean()
     assert (found.images - images).square().mean() < worse
+
+
+def test_where_activations_are_dropped_the_exact_answer_wins(pictures):
+    """Picture 2: without the client's masks, pe_watermark's gradient is nearer than the truth's."""
+    images, labels = (part[2:3] for part in pictures(3))
+    subject = load("vit_vanilla", {"dropout": 0.3}, (), "trained", CPU)
+    seen, _ = share(subject, images, labels, ThreatModel(training=True), (2,))
+    found = auto.Auto(tier="smoke").reconstruct(seen, torch.Generator().manual_seed(1), quiet)
+    assert found.report["distance_pe_watermark"] < found.report["distance_pe_ls"]
+    assert found.choice == "pe_ls"
+    assert (found.images - images).square().mean() < 1e-8
