@@ -22,7 +22,7 @@ class Percentile(Defense):
     """
 
     paper: ClassVar[str] = "doi:10.1145/2810103.2813687"
-    answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls")
+    answered_by: ClassVar[tuple[str, ...]] = ("auto", "pe_ls", "map")
     percentile: Annotated[float, Field(ge=0, lt=100)] = 10.0
     """Of all entries by size, below which they are zero."""
     gamma: Annotated[float, Field(gt=0)] = 0.01
