@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from privbench.attacks._update.noise import floored
 from privbench.attacks._update.reading import comparable, from_pictures, mask
 from privbench.attacks._update.stated import system_errors
 from privbench.attacks._update.system import read
@@ -24,8 +25,6 @@ ROWS = 128
 """Most rows of G that are looked at, evenly spread: each takes a matrix of a patch's numbers."""
 AT_ONCE = 16
 """Rows whose matrices are held at a time."""
-ROUNDING = 1e-6
-"""Float32's error of an entry, in units of its tensor's root mean square, generously."""
 PRUNED = "pruned"
 UNKNOWN = ("of low rank", PRUNED)
 """Kinds of errors that depend on what they cover, so that no such variance is right."""
@@ -85,7 +84,8 @@ def first_layer(seen: Observation) -> FirstLayer | None:
     part, of_embedding, kind = system_errors(seen, shared, system, shown)
     unstated = kind == PRUNED and not seen.model.defense.changes("measured")
     if _drops(seen) and (unstated or not part.any()):  # its zeros are as exact as the rest
-        part, of_embedding, kind = _rounding(token[shown]), _rounding(embedding), ""
+        exact = (floored(torch.zeros_like(side), side) for side in (token[shown], embedding))
+        part, of_embedding, kind = *exact, ""
     measured = seen.model.defense.measured(seen.update.tensors)
     rows = measured.get(ViT.POSITIONS, torch.ones_like(sides[0], dtype=torch.bool))
     kept = measured.get(ViT.PROJECTION, torch.ones_like(sides[1], dtype=torch.bool)).flatten(1)
@@ -106,10 +106,6 @@ def _drops(seen: Observation) -> bool:
     exactly as float32 adds up.
     """
     return seen.protocol.training and seen.protocol.steps == 1 and bool(dropouts(seen.model.vit))
-
-
-def _rounding(tensor: Float[Tensor, "r c"]) -> Float[Tensor, "r c"]:
-    return (ROUNDING * tensor.square().mean().sqrt()).expand_as(tensor)
 
 
 def _by_size(

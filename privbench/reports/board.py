@@ -141,14 +141,14 @@ def _lines(groups: Mapping[Key, list[Record]], pooled: Sequence[str]) -> list[_L
 
 
 def _strongest(lines: Sequence[_Line]) -> _Line:
-    """Return the attack that no other beats on the pictures of both.
+    """Return the strongest attack: the next takes the best's place if it beats it on common ones.
 
     It goes from the most pictures to the fewest, so that nobody wins by two easy pictures; where
     two have none in common, the means of what each has count.
     """
     scored = [(line, per_picture(line.group, LEAK)) for line in lines]
-    best, theirs = max(scored, key=lambda one: len(one[1]))
-    for line, pictures in sorted(scored, key=lambda one: -len(one[1])):
+    (best, theirs), *others = sorted(scored, key=lambda one: -len(one[1]))
+    for line, pictures in others:
         common = pictures.keys() & theirs.keys()
         mine, other = (
             {key: of[key] for key in common} if common else of for of in (pictures, theirs)
