@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
+from privbench.attack import Attack
 from privbench.component import make
 from privbench.dataset import Dataset
 from privbench.defense import Defense
@@ -16,6 +18,8 @@ from privbench.threat import Secret, ThreatModel
 from privbench.victims.load import Victim, load
 
 CPU = torch.device("cpu")
+SMALL = 16
+"""Side of a picture whose size makes no difference but in time: 16 patches of 4 px."""
 
 
 @pytest.fixture(scope="session")
@@ -29,19 +33,24 @@ def victim() -> Callable[..., Victim]:
 
 
 @pytest.fixture(scope="session")
-def pictures() -> Callable[[int], tuple[Tensor, Tensor]]:
-    """The first pictures of the bundled CIFAR-10 sample, with labels."""
-    return lambda count: make(Dataset, "cifar10", {}).load(range(count), 32, 10)
+def pictures() -> Callable[..., tuple[Tensor, Tensor]]:
+    """The first pictures of the bundled CIFAR-10 sample, with labels; halved where asked."""
+
+    def load(count: int, side: int = 32) -> tuple[Tensor, Tensor]:
+        images, labels = make(Dataset, "cifar10", {}).load(range(count), 32, 10)
+        return avg_pool2d(images, 32 // side), labels
+
+    return load
 
 
 @pytest.fixture(scope="session")
-def shared(pictures: Callable[[int], tuple[Tensor, Tensor]]) -> Callable[..., Any]:
+def shared(pictures: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Any]:
     """A batch that a client has shared: what is seen, what is secret."""
 
     def build(
         victim: Victim, batch: int = 1, seed: int = 0, **threat: Any
     ) -> tuple[Observation, Secret]:
-        images, labels = pictures(batch)
+        images, labels = pictures(batch, victim.model.vit.side)
         model = ThreatModel(batch_size=batch, **threat)
         return share(victim, images, labels, model, (seed,))
 
@@ -66,3 +75,8 @@ def cheap(names: list[str]) -> Mapping[str, int | str]:
         for name in ("steps", "inner", "rounds", "starts", "polish", "spans")
         if name in names
     }
+
+
+def demanded(kind: type[Attack]) -> Mapping[str, Any]:
+    """What a victim must be for an attack to run; small, but for a prior of pictures of 32 px."""
+    return ({} if "prior" in kind.setting_names() else {"img_size": SMALL}) | kind.demands

@@ -15,7 +15,7 @@ from privbench.component import find, make, names
 from privbench.running.client import share
 from privbench.seeds import generator
 from privbench.threat import Knowledge, ThreatModel
-from tests.conftest import cheap, quiet
+from tests.conftest import cheap, demanded, quiet
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,10 +34,10 @@ def test_poisoning_the_truth_changes_no_answer(name, subject, victim, pictures):
     attack = make(Attack, name, cheap(find(Attack, name).setting_names()))
     answers = []
     for poisoned in (False, True):
-        images, labels = pictures(1)
+        clean = victim(subject, **demanded(find(Attack, name)))
+        images, labels = pictures(1, clean.model.vit.side)
         images, labels = images.clone(), labels.clone()
-        demanded = victim(subject, **find(Attack, name).demands)
-        sent = replace(demanded, model=attack.tamper(demanded.model, generator("tamper")))
+        sent = replace(clean, model=attack.tamper(clean.model, generator("tamper")))
         seen, secret = share(sent, images, labels, ThreatModel(), (0,))
         if poisoned:
             poison(secret)

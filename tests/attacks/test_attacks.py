@@ -12,7 +12,7 @@ from privbench.errors import NotGranted
 from privbench.roles import NAMES
 from privbench.seeds import generator
 from privbench.threat import Knowledge
-from tests.conftest import cheap, quiet
+from tests.conftest import cheap, demanded, quiet
 
 ATTACKS = names("attacks")
 EVERYTHING = frozenset(Knowledge)
@@ -23,8 +23,8 @@ def build(name):
 
 
 def subject(victim, model, attack):
-    """A victim that has whatever the attack demands of one."""
-    return victim(model, **find(Attack, attack).demands)
+    """A small victim that has whatever the attack demands of one."""
+    return victim(model, **demanded(find(Attack, attack)))
 
 
 def answer(name, seen, seed=0):
