@@ -56,7 +56,7 @@ def rows(folder):
 
 
 def test_kill_9_loses_one_epoch_at_most_and_changes_nothing(root, tmp_path):
-    long = ("--set", "train.epochs=40")
+    long = ("--set", "train.epochs=20")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     killed, struck = tmp_path / "killed", 0
     for epochs in (2, 9):  # strike once it has written so many
