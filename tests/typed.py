@@ -9,6 +9,7 @@ functions inside others are left alone.
 import functools
 import typing
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import jaxtyping
@@ -33,8 +34,22 @@ def _typed(thing: Any) -> Any:
         return property(*(one and _typed(one) for one in (thing.fget, thing.fset, thing.fdel)))
     if "<locals>" in thing.__qualname__:
         return thing
+    given = thing.__annotations__
+    thing.__annotations__ = {name: _known(hint, thing) for name, hint in given.items()}
     checked = beartype(thing)
-    return _bound(checked) if any(map(_shaped, thing.__annotations__.values())) else checked
+    shaped = any(map(_shaped, thing.__annotations__.values()))
+    thing.__annotations__ = checked.__annotations__ = given
+    return _bound(checked) if shaped else checked
+
+
+def _known(hint: Any, function: Any) -> Any:
+    """Return an annotation without text; anything where a name is not there at run time."""
+    try:
+        alone = SimpleNamespace(__annotations__={"hint": hint})
+        found = typing.get_type_hints(alone, function.__globals__, include_extras=True)
+    except NameError:
+        return Any
+    return found["hint"]
 
 
 def _bound(checked: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,10 +64,10 @@ def _bound(checked: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _shaped(hint: Any) -> bool:
-    """Whether an annotation has an array's shape in it, or is text that may have."""
+    """Whether an annotation has an array's shape in it."""
     if isinstance(hint, type) and issubclass(hint, AbstractArray):
         return True
-    return isinstance(hint, str) or any(map(_shaped, typing.get_args(hint)))
+    return any(map(_shaped, typing.get_args(hint)))
 
 
 jaxtyping.jaxtyped = jaxtyped
