@@ -3,10 +3,11 @@
 jaxtyping's import hook checks each argument twice, binds a signature at each call, and treats a
 function inside another anew whenever that one is called: 45 % of the whole run. Here beartype
 checks each function itself, dimensions are bound only where an annotation names some, and
-functions inside others are left alone.
+functions inside others and generators, which run within a later call, are left alone.
 """
 
 import functools
+import inspect
 import typing
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -32,7 +33,7 @@ def _typed(thing: Any) -> Any:
         return type(thing)(_typed(thing.__func__))
     if isinstance(thing, property):
         return property(*(one and _typed(one) for one in (thing.fget, thing.fset, thing.fdel)))
-    if "<locals>" in thing.__qualname__:
+    if "<locals>" in thing.__qualname__ or inspect.isgeneratorfunction(thing):
         return thing
     given = thing.__annotations__
     thing.__annotations__ = {name: _known(hint, thing) for name, hint in given.items()}

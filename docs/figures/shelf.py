@@ -84,7 +84,7 @@ def _ceiling(row: Row | None) -> str:
         return ""
     if row["ceiling"] != row["ceiling"]:
         return "not resolved"
-    return f"{row['ceiling']:.1f}, n {row['n']}"
+    return f"{interval(row, 'ceiling')}, n {row['n']}"
 
 
 def _price(row: Row | None) -> str:

@@ -28,7 +28,8 @@ def test_rows_begin_with_the_worst_and_name_what_had_more_patience(tmp_path):
     ]
     pd.DataFrame(rows, columns=BOARD + INTERVAL).to_csv(tmp_path / "leaderboard.csv")
     names = {"model": ["v", "v"], "defense": ["weak", "none"]}
-    ceiling = names | {"ceiling": [52.25, None], "n": [1, 1]}
+    ends = {"ceiling_lo": [50.0, None], "ceiling_hi": [54.0, None]}
+    ceiling = names | {"ceiling": [52.25, None], "n": [4, 1]} | ends
     pd.DataFrame(ceiling).to_csv(tmp_path / "bounds.csv")
     lost = {"price": [0.021, None], "price_lo": [0.012, None], "price_hi": [0.03, None]}
     pd.DataFrame(names | lost).to_csv(tmp_path / "price.csv")
@@ -37,5 +38,5 @@ def test_rows_begin_with_the_worst_and_name_what_had_more_patience(tmp_path):
     assert script["lines"]("v")[2:] == [
         "| `none` | 8 | 100.0 | 100.0 | 100.0 |  | not resolved |  |",
         "| `weak`* | 24 | 30.0 (28.0 to 32.0) | 31.0 | 30.5 | `map` 40.0 (35.0 to 45.0), n 4 "
-        "| 52.2, n 1 | 2.1 (1.2 to 3.0) |",
+        "| 52.2 (50.0 to 54.0), n 4 | 2.1 (1.2 to 3.0) |",
     ]
