@@ -11,6 +11,8 @@ FEW = 24
 once it is corrected for a table."""
 AMBIGUOUS = "The objective is at the noise floor but members disagree"
 """How the note of an ensemble begins whose members explain one update by several pictures."""
+OPEN = "No member explains the update down to its noise"
+"""How that of one begins none of whose members explains it."""
 
 FLAGS = {
     "unranked": "no attack that is made for its defense has run on it; the list of defenses "
@@ -18,6 +20,7 @@ FLAGS = {
     "void": "the attack fails on the undefended control, too, so its failure shows nothing",
     "no control": "the undefended victim was not attacked alike, so nobody knows whether it works",
     "ambiguous": "several different pictures explain the update; believe none of them",
+    "open": "on most pictures no answer explains the update, so a stronger attack may find more",
     "at chance": "the victim's accuracy is not above guessing, so it defends nothing of use",
     "few pictures": f"fewer than {FEW}, so that hardly any difference is significant",
 }
@@ -53,8 +56,14 @@ def flags(
         "void": void,
         "no control": bool(row["n"]) and control is None,
         "ambiguous": any(note.startswith(AMBIGUOUS) for note in notes),
+        "open": 2 * sum(_told(record, OPEN) for record in group) > len(group),
         "at chance": lowest is not None and lowest <= chance,
         "few pictures": 0 < row["n"] < FEW,
     }
     found = [*dict.fromkeys(notes), *([VOID] if void else []), *([unfaced] if unfaced else [])]
     return ", ".join(name for name in FLAGS if raised[name]), " | ".join(found)
+
+
+def _told(record: Record, note: str) -> bool:
+    """Whether one of an attack's warnings begins like this."""
+    return any(text.startswith(note) for text in record.warnings)

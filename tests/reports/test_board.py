@@ -15,7 +15,7 @@ from privbench.kind import Kind
 from privbench.records.utility import UtilityRecord
 from privbench.reports.board import FEWEST, board
 from privbench.reports.board_columns import DERIVED, FIRST, first, groups, shown
-from privbench.reports.flags import AMBIGUOUS, FLAGS
+from privbench.reports.flags import AMBIGUOUS, FLAGS, OPEN
 from privbench.reports.formats import FORMATS, raised
 from privbench.reports.joined import figures, joined
 from privbench.reports.ranks import MOST_ROWS, Rank
@@ -176,15 +176,19 @@ def test_flags_say_what_forbids_to_believe_a_row():
     sized = part("vit_mjp", **SIZES)
     weak = images([8.2] * 24, model=sized) + images([8.4] * 24, model="vit_vanilla")
     doubtful = [replace(r, warnings=(f"{AMBIGUOUS} (a and b)",)) for r in images([50.0])]
+    unexplained = [replace(r, warnings=(f"{OPEN}: more",)) for r in images([9.0] * 4)]
     cases = {
         "void": weak,
         "no control": images([50.0]),
         "few pictures": images([50.0]),
         "ambiguous": doubtful,
+        "open": unexplained[:3] + images([50.0] * 4)[3:],
     }
     for name, records in cases.items():
         key = next(key for key in rows(records) if key[0].startswith("vit_mjp"))
         assert name in rows(records)[key]["flags"].split(", ")
+    half = rows(unexplained[:1] + images([50.0] * 2)[1:])["vit_mjp", "none", "pe_ls"]
+    assert "open" not in half["flags"]
     guess = accuracy([1, 0, 0, 0, 0, 0, 0, 0, 0, 0], sized.label)
     row = rows(images([50.0], model=sized), [guess])[sized.label, "none", "pe_ls"]
     assert "at chance" in row["flags"]
@@ -198,8 +202,9 @@ def test_an_odd_number_of_classes_raises_no_flag(odd):
     assert "at chance" not in row[model.label, "none", "pe_ls"]["flags"]
 
 
-def test_the_note_of_an_ambiguous_update_is_what_the_ensemble_says():
-    assert AMBIGUOUS in (ROOT / "attacks" / "auto.py").read_text(encoding="utf-8")
+@pytest.mark.parametrize("note", [AMBIGUOUS, OPEN])
+def test_the_notes_that_raise_a_flag_are_what_the_ensemble_says(note):
+    assert note in (ROOT / "attacks" / "auto.py").read_text(encoding="utf-8")
 
 
 def test_failed_pictures_are_a_row_without_rank():
