@@ -79,4 +79,5 @@ def cheap(names: list[str]) -> Mapping[str, int | str]:
 
 def demanded(kind: type[Attack]) -> Mapping[str, Any]:
     """What a victim must be for an attack to run; small, but for a prior of pictures of 32 px."""
-    return ({} if "prior" in kind.setting_names() else {"img_size": SMALL}) | kind.demands
+    size = {} if "prior" in kind.setting_names() else {"img_size": SMALL}
+    return {**size, **kind.demands}

@@ -1,5 +1,7 @@
 """Tests run with shapes and types checked, whatever the check costs."""
 
+from typing import Any
+
 import pytest
 import torch
 from beartype.roar import BeartypeCallHintViolation
@@ -21,13 +23,14 @@ CHECKED = typed.jaxtyped(typechecker=None)(doubled)
 
 def test_the_package_is_checked():
     assert cut(torch.zeros(1, 3, 8, 8), 4).shape == (1, 4, 48)
-    for images, side in ((torch.zeros(1, 1, 8, 8), 4), (torch.zeros(1, 3, 8, 8), 4.0)):
+    wrong: Any = 4.0
+    for images, side in ((torch.zeros(1, 1, 8, 8), 4), (torch.zeros(1, 3, 8, 8), wrong)):
         with pytest.raises(BeartypeCallHintViolation):
             cut(images, side)
     with pytest.raises(BeartypeCallHintViolation):
         of_square(torch.zeros(3, 3), torch.zeros(2, 3), 0.0)  # q q
     with pytest.raises(TypeCheckError):
-        Protocol(momentum="much")
+        Protocol(batch_size=wrong)
 
 
 def test_dimensions_of_one_name_are_equal_within_a_call_and_free_between_calls():
@@ -40,10 +43,8 @@ def test_dimensions_of_one_name_are_equal_within_a_call_and_free_between_calls()
 
 
 def test_what_wraps_a_function_is_kept():
-    held = {
-        kind: typed.jaxtyped(typechecker=None)(kind(doubled))
-        for kind in (classmethod, staticmethod, property)
-    }
+    kinds: tuple[Any, ...] = (classmethod, staticmethod, property)
+    held = {kind: typed.jaxtyped(typechecker=None)(kind(doubled)) for kind in kinds}
     assert all(type(one) is kind for kind, one in held.items())
     with pytest.raises(BeartypeCallHintViolation):
         held[staticmethod].__func__(torch.zeros(2), torch.zeros(3))
