@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from beartype import beartype
 from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import Float, TypeCheckError
 from torch import Tensor
@@ -18,7 +19,7 @@ def doubled(one: Float[Tensor, " n"], other: Float[Tensor, " n"]) -> Float[Tenso
     return one + other if len(one) == 1 else torch.cat([one, other])
 
 
-CHECKED = typed.jaxtyped(typechecker=None)(doubled)
+CHECKED = typed.jaxtyped(typechecker=beartype)(doubled)
 
 
 def test_the_package_is_checked():
@@ -44,7 +45,7 @@ def test_dimensions_of_one_name_are_equal_within_a_call_and_free_between_calls()
 
 def test_what_wraps_a_function_is_kept():
     kinds: tuple[Any, ...] = (classmethod, staticmethod, property)
-    held = {kind: typed.jaxtyped(typechecker=None)(kind(doubled)) for kind in kinds}
+    held = {kind: typed.jaxtyped(typechecker=beartype)(kind(doubled)) for kind in kinds}
     assert all(type(one) is kind for kind, one in held.items())
     with pytest.raises(BeartypeCallHintViolation):
         held[staticmethod].__func__(torch.zeros(2), torch.zeros(3))

@@ -1,8 +1,8 @@
 """Checks of shapes and types as tests run, at a third of what they cost.
 
 jaxtyping's import hook checks each argument twice, binds a signature at each call, and treats a
-function inside another anew whenever that one is called: 45 % of the whole run. Here beartype
-checks each function itself, dimensions are bound only where an annotation names some, and
+function inside another anew whenever that one is called: 45 % of the whole run. Here each
+function itself is checked, dimensions are bound only where an annotation names some, and
 functions inside others and generators, which run within a later call, are left alone.
 """
 
@@ -14,30 +14,30 @@ from types import SimpleNamespace
 from typing import Any
 
 import jaxtyping
-from beartype import beartype
 from jaxtyping import AbstractArray
 
 ORIGINAL = jaxtyping.jaxtyped
 
 
-def jaxtyped(*, typechecker: Any) -> Callable[[Any], Any]:
+def jaxtyped(*, typechecker: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Stand for jaxtyping's decorator of the same name, as its import hook calls it."""
-    return lambda thing: (
-        ORIGINAL(thing, typechecker=typechecker) if isinstance(thing, type) else _typed(thing)
-    )
+    return functools.partial(_typed, typechecker)
 
 
-def _typed(thing: Any) -> Any:
-    """Return a function, or what holds some, with its arguments and answer checked."""
+def _typed(typechecker: Callable[[Any], Any], thing: Any) -> Any:
+    """Return a class, a function or what holds some, with arguments and answers checked."""
+    typed = functools.partial(_typed, typechecker)
+    if isinstance(thing, type):
+        return ORIGINAL(thing, typechecker=typechecker)
     if isinstance(thing, (classmethod, staticmethod)):
-        return type(thing)(_typed(thing.__func__))
+        return type(thing)(typed(thing.__func__))
     if isinstance(thing, property):
-        return property(*(one and _typed(one) for one in (thing.fget, thing.fset, thing.fdel)))
+        return property(*(one and typed(one) for one in (thing.fget, thing.fset, thing.fdel)))
     if "<locals>" in thing.__qualname__ or inspect.isgeneratorfunction(thing):
         return thing
     given = thing.__annotations__
     thing.__annotations__ = {name: _known(hint, thing) for name, hint in given.items()}
-    checked = beartype(thing)
+    checked = typechecker(thing)
     shaped = any(map(_shaped, thing.__annotations__.values()))
     thing.__annotations__ = checked.__annotations__ = given
     return _bound(checked) if shaped else checked

@@ -55,7 +55,7 @@ def flags(
         "unranked": unfaced is not None,
         "void": void,
         "no control": bool(row["n"]) and control is None,
-        "ambiguous": any(note.startswith(AMBIGUOUS) for note in notes),
+        "ambiguous": any(_told(record, AMBIGUOUS) for record in group),
         "open": 2 * sum(_told(record, OPEN) for record in group) > len(group),
         "at chance": lowest is not None and lowest <= chance,
         "few pictures": 0 < row["n"] < FEW,
