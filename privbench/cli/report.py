@@ -76,21 +76,22 @@ def matching(records: "Iterable[Record]") -> set[str]:
 def cards(records: "Iterable[Record]") -> "dict[str, list[Card]]":
     """Return a card for each victim, attack and defense of the records, from their own words."""
     from privbench.cli.catalog import entries
-    from privbench.component import Part
     from privbench.records.case import UNDEFENDED
     from privbench.reports.page.write import Card
 
-    used: dict[str, dict[str, Part]] = {"models": {}, "attacks": {}, "defenses": {}}
+    versions: dict[str, dict[str, set[int]]] = {"models": {}, "attacks": {}, "defenses": {}}
+    schemes: dict[str, str] = {}
     for record in records:
         case = record.case
-        used["models"][case.model.name] = case.model
-        used["attacks"][case.attack.name] = case.attack
-        used["defenses"] |= {p.name: p for p in case.defense if p.name != UNDEFENDED}
-    known = {(shelf, e.name): e for shelf in used for e in entries(shelf)}
-    schemes = {name: str(part.settings.get("scheme", "")) for name, part in used["models"].items()}
+        schemes[case.model.name] = str(case.model.settings.get("scheme", ""))
+        defenses = [part for part in case.defense if part.name != UNDEFENDED]
+        for shelf, some in zip(versions, ([case.model], [case.attack], defenses), strict=True):
+            for part in some:
+                versions[shelf].setdefault(part.name, set()).add(part.version)
+    known = {(shelf, e.name): e for shelf in versions for e in entries(shelf)}
     found: dict[str, list[Card]] = {"Victims": [], "Attacks": [], "Defenses": []}
-    for heading, (shelf, parts) in zip(found, used.items(), strict=True):
-        for name, part in sorted(parts.items()):
+    for heading, (shelf, names) in zip(found, versions.items(), strict=True):
+        for name, numbers in sorted(names.items()):
             entry = known.get((shelf, name))
             paper = entry.paper if entry else ""
             facts = [("Needs", entry.needs)] if entry and entry.needs else []
@@ -100,7 +101,8 @@ def cards(records: "Iterable[Record]") -> "dict[str, list[Card]]":
                 facts.append(("Scheme", schemes[name]))
                 facts += [("Defense in it", scheme.summary)] if scheme else []
             else:
-                facts.append(("Version", str(part.version)))
+                label = "Version" if len(numbers) == 1 else "Versions"
+                facts.append((label, ", ".join(map(str, sorted(numbers)))))
             facts.append(("Source", paper or "none named"))
             summary = entry.summary if entry else "Somebody's own; nothing here describes it."
             found[heading].append(Card(name, summary, [f for f in facts if f[1]]))

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from privbench.cli.catalog import entries
+from privbench.cli.report import cards
 from privbench.component import Part
 from privbench.records.case import Record
 from privbench.records.picture import draw
@@ -319,3 +320,15 @@ def test_the_files_of_the_page_travel_with_the_package():
     folder = root / "privbench" / "reports" / "page"
     found = {path.suffix for path in folder.iterdir() if path.suffix not in ("", ".py", ".pyc")}
     assert found == {kind.removeprefix("*") for kind in kinds}
+
+
+def test_a_card_names_every_version_that_took_part():
+    some = images([20.0], attack="pe_ls") + images([20.0], attack="random")
+    old = [
+        replace(one, case=replace(one.case, attack=replace(one.case.attack, version=version)))
+        for one in some[:1]
+        for version in (12, 9)
+    ]
+    facts = {card.name: dict(card.facts) for card in cards([*old, *some[1:]])["Attacks"]}
+    assert facts["pe_ls"]["Versions"] == "9, 12"
+    assert facts["random"]["Version"] == str(some[1].case.attack.version)

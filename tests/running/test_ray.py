@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from privbench.api import execute
-from privbench.records.case import Record
+from privbench.records.case import Case, Record
 from privbench.records.store import Store
 from privbench.running.listener import Listener
 from privbench.running.suite import Suite
@@ -71,10 +71,15 @@ class Killer(Listener):
         self.above, self.title, self.after = above, title, after
         self.ended: list[Record] = []
         self.begun, self.log = 0, []
+        self.heard: dict[str, list[int]] = {}
         self.start = time.monotonic()
 
     def begins(self, case: object) -> None:
         self.begun += 1
+
+    def ticks(self, case: Case, done: int, steps: int, objective: float) -> None:
+        assert 0 < done <= steps
+        self.heard.setdefault(case.attack.name, []).append(done)
 
     def ends(self, record: Record) -> None:
         self.ended.append(record)
@@ -123,6 +128,7 @@ def test_workers_that_are_killed_leave_no_trace(calm, tmp_path):
     execute(suite(), Store(tmp_path), "cpu", killer, executor="ray", at_once=2)
     sys.stdout.write("\n".join(killer.log))
     assert len(killer.log) == 2
+    assert any(done < 100 for done in killer.heard["gradinv"]), "nothing tells how far a case is"
     assert [one.status for one in killer.ended] == ["done"] * CASES
     assert table(tmp_path) == table(calm)
     assert answers(tmp_path) == answers(calm)

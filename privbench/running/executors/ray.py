@@ -1,14 +1,16 @@
 """Ray: tasks on a cluster, or on one that is started here (Moritz et al., arXiv:1712.05889)."""
 
 import socket
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 import torch
 
+from privbench.attack import Tick
 from privbench.errors import NoCluster
 from privbench.running.attempt import Result, Tensors, failed, run_together
 from privbench.running.environment import device as pick
@@ -22,8 +24,30 @@ RETRIES = 3
 """How often Ray begins a task again whose worker or node dies."""
 PATIENCE = 5.0
 """Seconds that a cluster has to answer in."""
+BETWEEN = 0.5
+"""Seconds between two reports of progress."""
 _VICTIMS: dict[str, Victims] = {}
 """Of a worker, which runs many tasks; by device."""
+
+
+Progress = tuple[int, int, float]
+"""Steps done, all steps, the objective."""
+
+
+class Board:
+    """An actor where workers write how far each case is, and the driver reads it."""
+
+    def __init__(self) -> None:
+        self.latest: dict[str, Progress] = {}
+
+    def write(self, key: str, progress: Progress) -> None:
+        """Replace what was written of a case."""
+        self.latest[key] = progress
+
+    def take(self) -> dict[str, Progress]:
+        """Return what was written since the last time."""
+        taken, self.latest = self.latest, {}
+        return taken
 
 
 class Ray(Executor):
@@ -46,6 +70,7 @@ class Ray(Executor):
         with _cluster(self.address, count * threads) as ray:
             need = _need(ray, device, count, threads)
             task = ray.remote(work).options(max_retries=RETRIES, **need)
+            board = ray.remote(Board).options(num_cpus=0).remote()
             waiting = deque(crowd for cell in cells(jobs) for crowd in crowds(cell, device.type))
             flying: dict[Any, Sequence[Job]] = {}
             try:
@@ -54,8 +79,12 @@ class Ray(Executor):
                         crowd = waiting.popleft()
                         for job in crowd:
                             listener.begins(job.case)
-                        flying[task.remote(crowd, device.type, threads)] = crowd
-                    ended, _ = ray.wait(list(flying), timeout=PATIENCE)
+                        flying[task.remote(crowd, device.type, threads, board)] = crowd
+                    ended, _ = ray.wait(list(flying), timeout=BETWEEN)
+                    cases = {job.case.key: job.case for crowd in flying.values() for job in crowd}
+                    for key, progress in _read(ray, board).items():
+                        if key in cases:  # what a case wrote before its worker died may come late
+                            listener.ticks(cases[key], *progress)
                     for one in ended:
                         crowd = flying.pop(one)
                         waiting.extendleft(_hear(ray, one, crowd, device, keep))
@@ -64,11 +93,32 @@ class Ray(Executor):
                     ray.cancel(one, force=True)
 
 
-def work(crowd: Sequence[Job], device: str, threads: int) -> list[Result]:
+def work(crowd: Sequence[Job], device: str, threads: int, board: Any) -> list[Result]:
     """Run one crowd in a worker, with the victims that it has built already."""
     torch.set_num_threads(threads)
     victims = _VICTIMS.setdefault(device, Victims(pick(device)))
-    return run_together(crowd, victims)
+
+    def tick_of(job: Job) -> Tick:
+        last = [0.0]
+
+        def tick(done: int, steps: int, objective: float) -> None:
+            now = time.monotonic()
+            if now - last[0] >= BETWEEN or done >= steps:
+                last[0] = now
+                # nobody waits for an answer: progress never holds up an attack
+                board.write.remote(job.case.key, (done, steps, objective))
+
+        return tick
+
+    return run_together(crowd, victims, tick_of)
+
+
+def _read(ray: Any, board: Any) -> Mapping[str, Progress]:
+    """Return what workers wrote; nothing where the board was lost, without which all goes on."""
+    try:
+        return ray.get(board.take.remote(), timeout=PATIENCE)
+    except (ray.exceptions.RayError, TimeoutError):
+        return {}
 
 
 def _hear(
