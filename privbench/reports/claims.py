@@ -198,9 +198,9 @@ def page(paper: Paper, out: Path) -> str:
         f"{', '.join(paper.sources)}.",
         "",
         "A test is upheld or refuted where the 95 % intervals of its two figures leave no doubt, "
-        "and not testable here where they overlap, a figure is missing, the control does not "
-        "leak, or ways of training are compared by one training each. A claim has the verdict of "
-        "its tests, in part where these differ.",
+        "and not testable here where they overlap by more than an end, a figure is missing, the "
+        "control does not leak, or ways of training are compared by one training each. A claim has "
+        "the verdict of its tests, in part where these differ.",
         "",
         "| claim | in our words | verdict |",
         "| --- | --- | --- |",

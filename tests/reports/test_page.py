@@ -20,6 +20,7 @@ from privbench.reports.leak_figures import leak_figures, sweeps
 from privbench.reports.page.finding import finding
 from privbench.reports.page.gallery import LARGEST, gallery
 from privbench.reports.page.write import Card, Sources, digest, page
+from privbench.reports.ranks import Rank
 from privbench.reports.stats import mean_interval
 from tests.commands import Call, caller
 from tests.reports.test_board import accuracy, images
@@ -196,11 +197,15 @@ def test_what_met_no_attack_made_for_it_is_not_said_to_hide_most():
     some = [*plain, *under("clip", 40.0), *under("noise", 30.0), *under("head_only", 9.5)]
     second = finding(board(some)[0], set())[1]
     assert second.startswith("Of 3 defended victims, vit_vanilla with clip hides least")
-    assert "; vit_vanilla with noise hides most" in second
+    assert (
+        "; of the 2 whose rows no flag keeps from being evidence, vit_vanilla with noise" in second
+    )
+    assert " hides most, with 30.0 dB" in second
     for ceiling, told in ((32.3, True), (30.4, False)):
         table = pd.DataFrame([{"model": "vit_vanilla", "defense": "noise", "ceiling": ceiling}])
         second = finding(board(some, tables=[table])[0], set())[1]
-        assert second.endswith("where the ceiling for any attack is 32.3 dB.") is told
+        assert ("where the ceiling for any attack is 32.3 dB; " in second) is told
+        assert second.endswith("; 1 other shares its rank."), "two pictures tell no rows apart"
     some = [*plain, *under("clip", 40.0), *under("head_only", 9.5)]
     second = finding(board(some)[0], set())[1]
     assert second.endswith("; no other has faced an attack that is made for its defense.")
@@ -276,8 +281,13 @@ def test_what_fails_on_the_control_too_is_not_said_to_hide_most():
         row("vit_nope", 30.0, "void"),
     ]
     second = finding(Section({}, rows, []), set())[1]
-    assert second.startswith("Of 3 defended victims, vit_shuffle hides least"), "of more pictures"
-    assert "vit_mjp hides most" in second
+    assert second.startswith("Of 3 defended victims, vit_shuffle and 1 more hide least and leave")
+    assert second.endswith("no other has faced an attack that is made for its defense.")
+    rows[0] |= {"psnr": 39.0, "rank": Rank(1, 2)}
+    rows[1] |= {"rank": Rank(1, 2)}
+    second = finding(Section({}, rows, []), set())[1]
+    assert "evidence, vit_mjp hides most, with 39.0 dB" in second
+    assert second.endswith("; 1 other shares its rank.")
 
 
 def test_a_page_without_records_is_a_sentence(call, tmp_path):

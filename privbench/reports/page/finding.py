@@ -8,6 +8,7 @@ from privbench.records.case import UNDEFENDED
 from privbench.reports.board import LEAK, Section
 from privbench.reports.flags import evident
 from privbench.reports.leaderboard import LEAKS
+from privbench.reports.ranks import Rank
 
 SAME = 1e-6
 """Decibels."""
@@ -79,14 +80,34 @@ def _defended(rows: Sequence[Row]) -> str:
         return "No defended victim is among these records."
     if len(known) == 1:
         return f"{_named(known[0])} leaves {_changed(known[0])}."
-    most = known[0]
-    least = next((row for row in reversed(known[1:]) if evident(row)), None)
-    text = (
-        f"Of {len(known)} defended victims, {_named(most)} hides least and leaves {_changed(most)}"
-    )
-    if least is None:
+    most, shown = known[0], f"{known[0][LEAK]:.1f}"
+    alike = sum(f"{row[LEAK]:.1f}" == shown for row in known[1:])
+    hide = f"and {alike} more hide least and leave" if alike else "hides least and leaves"
+    text = f"Of {len(known)} defended victims, {_named(most)} {hide} {_changed(most)}"
+    counted = [row for row in known if evident(row)]
+    least = counted[-1] if counted else most
+    if f"{least[LEAK]:.1f}" == shown:
         return f"{text}; no other has faced an attack that is made for its defense."
-    return f"{text}; {_named(least)} hides most, with {_changed(least)}."
+    some = f"of the {len(counted)} whose rows no flag keeps from being evidence, "
+    return (
+        f"{text}; {some if len(counted) < len(known) else ''}{_named(least)} hides most, with "
+        f"{_changed(least)}{_sharing(least, counted)}."
+    )
+
+
+def _sharing(least: Row, others: Sequence[Row]) -> str:
+    """Say how many other victims' rows may have this one's place in the ranking."""
+    mine = least.get("rank")
+    ranked = (row.get("rank") for row in others if row is not least)
+    same = [
+        place
+        for place in ranked
+        if isinstance(place, Rank) and isinstance(mine, Rank)
+        if place.last >= mine.first and place.first <= mine.last
+    ]
+    if not same:
+        return ""
+    return f"; {len(same)} other{'s share' if len(same) > 1 else ' shares'} its rank"
 
 
 def _changed(row: Row) -> str:
