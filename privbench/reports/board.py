@@ -14,10 +14,11 @@ import pandas as pd
 
 from privbench.errors import UnknownName
 from privbench.records.case import UNDEFENDED, Record
+from privbench.records.sealed import newest
 from privbench.records.utility import UtilityRecord
 from privbench.reports.flags import flags
 from privbench.reports.joined import figures
-from privbench.reports.leaderboard import KEYS, Key, distinct, refuse_mixed, rows_of
+from privbench.reports.leaderboard import KEYS, Key, distinct, every_row, refuse_mixed
 from privbench.reports.pictures import (
     Pictures,
     best,
@@ -30,6 +31,7 @@ from privbench.reports.ranks import crowded, paired, ranks
 from privbench.reports.stats import holm, mean_intervals
 from privbench.reports.unranked import faced, unranked
 from privbench.reports.utility_figures import utility_figures
+from privbench.reports.versions import versions
 
 LEAK = "psnr"
 """The metric by which rows are ranked, and attacks and defenses compared."""
@@ -67,6 +69,8 @@ class _Line:
     group: list[Record]
     everyone: list[Record]
     """Records of all attacks that this one stands for."""
+    every: list[Record]
+    """Records of this one, older versions' among them."""
     unfaced: str | None = None
     """What nobody has run on its defense."""
 
@@ -84,8 +88,8 @@ def board(
     """
     UnknownName.refuse("column to go by", by or (), KEYS)
     records = distinct(records)
-    groups, ran = rows_of(records), faced(records)
-    refuse_mixed(record for group in groups.values() for record in group)
+    groups, ran = every_row(records), faced(records)
+    refuse_mixed(record for group in groups.values() for record in newest(group))
     pooled = [key for key in POOLED if by and key not in by]
     measured = utility_figures(utility)
     lines = [
@@ -119,13 +123,16 @@ def _add_intervals(means: Means) -> None:
 
 def _lines(groups: Mapping[Key, list[Record]], pooled: Sequence[str]) -> list[_Line]:
     """Return a line per row of the table, pooled over seeds, of the strongest attack."""
-    together: dict[Key, list[Record]] = {}
+    together: dict[Key, tuple[list[Record], list[Record]]] = {}
     for key, group in groups.items():
         kept = tuple(v for k, v in zip(KEYS, key, strict=True) if not (k == "seed" in pooled))
-        together.setdefault(kept, []).extend(group)
+        counts, every = together.setdefault(kept, ([], []))
+        counts += newest(group)
+        every += group
     names = [key for key in KEYS if not (key == "seed" in pooled)]
     lines = [
-        _Line(dict(zip(names, kept, strict=True)), group, group) for kept, group in together.items()
+        _Line(dict(zip(names, kept, strict=True)), counts, counts, every)
+        for kept, (counts, every) in together.items()
     ]
     if "attack" not in pooled:
         return lines
@@ -136,7 +143,7 @@ def _lines(groups: Mapping[Key, list[Record]], pooled: Sequence[str]) -> list[_L
     for some in victims.values():
         strongest = _strongest(some)
         everyone = [record for line in some for record in line.group]
-        found.append(_Line(strongest.keys, strongest.group, everyone))
+        found.append(replace(strongest, everyone=everyone))
     return found
 
 
@@ -173,13 +180,15 @@ def _row(
     case = line.group[0].case
     row = dict(line.keys) | _counts(line.group)
     row |= {"attack_name": case.attack.name, "control": case.control or case.model.label}
+    row["version"] = case.attack.version
     done = [record for record in line.group if record.status == "done"]
+    control = _control(line, section)
     for name in metric_facts(done):
         _add_mean(row, name, per_picture(done, name), means)
     pictures = per_picture(done, LEAK)
     if pictures:
         row |= _leak(line, pictures)
-        _compare(row, line, section, pictures, means)
+        _compare(row, line, control, pictures, means)
     row |= _cost(done)
     if line.keys["defense"] == UNDEFENDED:
         # a model that was trained under a defense on the update is another model
@@ -188,7 +197,10 @@ def _row(
     taken = {*row, "rank", "flags", "notes"}  # what was measured here stays
     derived = {k: v for k, v in figures(tables, line.keys).items() if k not in taken}
     row |= derived | ({"joined": tuple(derived)} if derived else {})
-    row["flags"], row["notes"] = flags(row, line.group, line.unfaced if row["n"] else None)
+    of_versions = versions(line.group, line.every, control.group if control else ())
+    row["flags"], row["notes"] = flags(
+        row, line.group, line.unfaced if row["n"] else None, of_versions
+    )
     return row
 
 
@@ -230,10 +242,9 @@ def _leak(line: _Line, pictures: Pictures) -> Row:
 
 
 def _compare(
-    row: Row, line: _Line, section: Sequence[_Line], pictures: Pictures, means: Means
+    row: Row, line: _Line, control: _Line | None, pictures: Pictures, means: Means
 ) -> None:
     """Add the undefended victim's mean on the same pictures, and what is lost against it."""
-    control = _control(line, section)
     if control is None:
         return
     theirs = per_picture(control.group, LEAK)
@@ -246,13 +257,28 @@ def _compare(
 
 
 def _control(line: _Line, section: Sequence[_Line]) -> _Line | None:
-    """Return the undefended victim under the same attack; a pooled one under its strongest."""
+    """Return the undefended victim under the same attack.
+
+    Where the strongest attack stands for all, the strongest of those that both have met: one that
+    the control alone has met would make the row's defense look good.
+    """
     case = line.group[0].case
     model = case.control or case.model.label
     for other in section:
-        same = line.everyone is not line.group or other.keys["attack"] == line.keys["attack"]
-        if same and (other.keys["model"], other.keys["defense"]) == (model, UNDEFENDED):
+        if (other.keys["model"], other.keys["defense"]) != (model, UNDEFENDED):
+            continue
+        if line.everyone is line.group:
+            if other.keys["attack"] == line.keys["attack"]:
+                return other
+            continue
+        met = {record.case.attack.label for record in line.everyone}
+        theirs: dict[str, list[Record]] = {}
+        for record in other.everyone:
+            theirs.setdefault(record.case.attack.label, []).append(record)
+        if theirs.keys() <= met:
             return other
+        shared = [replace(other, group=some) for name, some in theirs.items() if name in met]
+        return _strongest(shared) if shared else None
     return None
 
 
@@ -269,13 +295,14 @@ def _cost(done: Sequence[Record]) -> Row:
 def _ranked(lines: Sequence[_Line], rows: Sequence[Row], protocol: Mapping[str, Any]) -> Section:
     """Add ranks and the paired test against the control, and sort."""
     units = [per_batch(per_picture(line.group, LEAK)) for line in lines]
-    places = {id(line): i for i, line in enumerate(lines)}
-    tested = [
-        (i, places[id(control)])
-        for i, line in enumerate(lines)
-        if "lost" in rows[i] and (control := _control(line, lines)) is not None
-    ]
-    for (i, _), p in zip(tested, holm(paired(units, tested)), strict=True):
+    places, compared = {id(line): i for i, line in enumerate(lines)}, list(units)
+    tested: list[tuple[int, int]] = []
+    for i, line in enumerate(lines):
+        if "lost" in rows[i] and (control := _control(line, lines)) is not None:
+            if id(control) not in places:  # of the attacks that both have met
+                compared.append(per_batch(per_picture(control.group, LEAK)))
+            tested.append((i, places.get(id(control), len(compared) - 1)))
+    for (i, _), p in zip(tested, holm(paired(compared, tested)), strict=True):
         rows[i]["lost_p"] = p
     ranked = [{} if line.unfaced else unit for line, unit in zip(lines, units, strict=True)]
     for row, rank in zip(rows, ranks(ranked), strict=True):

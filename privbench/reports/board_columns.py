@@ -128,6 +128,7 @@ LEAKAGE = (
 COST = (
     Column("gradient_calls", "gradients", "gradient evaluations per picture", digits=0),
     Column("seconds", "s", "seconds of the attack per picture", digits=2),
+    Column("version", "version", "of the attack", digits=0),
     Column("weights_sha256", "weights", "sha256 of all weights", write=_text("weights_sha256")),
 )
 UTILITY = {

@@ -66,7 +66,7 @@ TABLES: Mapping[str, Mapping[str, Kind]] = {
         **dict.fromkeys(("n", "failed", "refused", "*_exact"), Kind.COUNT),
         **dict.fromkeys(("*_oracle", "*_floor", "*_control", "masked"), Kind.VALUE),
         **dict.fromkeys(("label_accuracy", "objective", "seconds", "seed"), Kind.VALUE),
-        "gradient_calls": Kind.VALUE,
+        **dict.fromkeys(("gradient_calls", "version"), Kind.VALUE),
         "*": Kind.MEAN,
     },
 }

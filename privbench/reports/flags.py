@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from privbench.records.case import Record
-from privbench.reports.leaderboard import LEAKS, VOID
+from privbench.reports.leaderboard import VOID, void
 
 FEW = 24
 """Pictures below which a row is flagged; eight of them can hardly make any difference significant
@@ -36,31 +36,28 @@ def evident(row: Mapping[str, Any]) -> bool:
 
 
 def flags(
-    row: Mapping[str, Any], group: Sequence[Record], unfaced: str | None = None
+    row: dict[str, Any],
+    group: Sequence[Record],
+    unfaced: str | None = None,
+    more: Sequence[str] = (),
 ) -> tuple[str, str]:
     """Return the flags of a row, and all notes of its records; and what nobody has run there."""
     notes = [record.error for record in group if record.error]
     notes += [text for record in group if record.status == "done" for text in record.warnings]
-    control, floor = row.get("psnr_control"), row.get("psnr_floor")
-    void = (
-        bool(row.get("gradient_calls"))
-        and control is not None
-        and floor is not None
-        and control < floor + LEAKS
-    )
+    control, failing = row.get("psnr_control"), void(row)
     classes = group[0].case.model.settings.get("num_classes")
     chance = 100 / classes if isinstance(classes, int) and classes > 0 else 0.0
     lowest = row.get("top1_lo")
     raised = {
         "unranked": unfaced is not None,
-        "void": void,
+        "void": failing,
         "no control": bool(row["n"]) and control is None,
         "ambiguous": any(_told(record, AMBIGUOUS) for record in group),
         "open": 2 * sum(_told(record, OPEN) for record in group) > len(group),
         "at chance": lowest is not None and lowest <= chance,
         "few pictures": 0 < row["n"] < FEW,
     }
-    found = [*dict.fromkeys(notes), *([VOID] if void else []), *([unfaced] if unfaced else [])]
+    found = [*dict.fromkeys([*notes, *more]), *([VOID] * failing), *([unfaced] if unfaced else [])]
     return ", ".join(name for name in FLAGS if raised[name]), " | ".join(found)
 
 

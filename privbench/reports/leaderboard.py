@@ -16,6 +16,7 @@ from privbench.records.files import write
 from privbench.records.sealed import newest
 from privbench.reports.stats import mean_intervals
 from privbench.reports.unranked import faced, unranked
+from privbench.reports.versions import versions
 
 TABLE = "leaderboard.csv"
 """Its name in a results folder."""
@@ -27,6 +28,8 @@ KEYS = (
 DIGITS = 6
 LEAKS = 1.0
 """Decibels over the mean color that an attack has to reach on the control to count elsewhere."""
+SAME = 1e-6
+"""Decibels up to which an answer is the flat picture itself."""
 VOID = "The undefended control does not leak under this attack: this row is void."
 
 Row = dict[str, Any]
@@ -44,7 +47,8 @@ def leaderboard(records: Iterable[Record], beside: Iterable[Record] = ()) -> pd.
     among records and among those beside them, and count on the same pictures only.
     """
     mine, pool = _distinct(records, beside)
-    groups = rows_of(mine)
+    every = every_row(mine)
+    groups = {key: newest(group) for key, group in every.items()}
     refuse_mixed(chain(*groups.values()))
     rows = [dict(zip(KEYS, key, strict=True)) | _row(group) for key, group in groups.items()]
     _add_intervals(rows, groups)
@@ -52,10 +56,11 @@ def leaderboard(records: Iterable[Record], beside: Iterable[Record] = ()) -> pd.
     for key, group in rows_of(pool).items():
         controls[_alike(key)] += _done(group)
     ran = faced(pool)
-    for row, group in zip(rows, groups.values(), strict=True):
-        row |= _controls(row, group, controls)
+    for row, (key, group) in zip(rows, groups.items(), strict=True):
+        twins = _twins(row, group, controls)
+        row |= {f"{name}_control": _control(name, twins) for name in _metrics(_done(group))}
         unfaced = unranked(group[0].case, ran) if row["n"] else None
-        notes = (row["notes"], _void(row), unfaced)
+        notes = (row["notes"], *versions(group, every[key], twins), VOID * void(row), unfaced)
         row["notes"] = " | ".join(filter(None, notes))
     table = pd.DataFrame(rows, columns=None if rows else list(KEYS))
     if not any(row["suite"] for row in rows):
@@ -76,12 +81,17 @@ def to_csv(table: pd.DataFrame) -> bytes:
 
 def rows_of(records: Iterable[Record]) -> dict[Key, list[Record]]:
     """Sort records into rows by KEYS, each with the newest component versions only."""
+    return {key: newest(group) for key, group in every_row(records).items()}
+
+
+def every_row(records: Iterable[Record]) -> dict[Key, list[Record]]:
+    """Sort records into rows by KEYS, whatever their versions."""
     groups: dict[Key, list[Record]] = defaultdict(list)
     # Sorted, because a bootstrap over the same scores in another order is another interval.
     unique = {(one.case.key, one.case.dataset.label, one.data, one.suite): one for one in records}
     for record in sorted(unique.values(), key=lambda record: (record.case.images, record.case.key)):
         groups[_key(record)].append(record)
-    return {key: newest(groups[key]) for key in sorted(groups)}
+    return {key: groups[key] for key in sorted(groups)}
 
 
 def distinct(records: Iterable[Record]) -> list[Record]:
@@ -146,6 +156,7 @@ def _row(group: list[Record]) -> Row:
     notes = [record.error for record in group if record.error] + [
         warning for record in done for warning in record.warnings
     ]
+    row["version"] = group[0].case.attack.version
     row["notes"] = " | ".join(dict.fromkeys(notes))
     return row
 
@@ -218,21 +229,29 @@ def _mean(values: list[Any]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _controls(row: Row, group: list[Record], known: Mapping[Key, list[Record]]) -> Row:
-    """Means of the undefended victim, attacked alike on the same pictures; empty without one."""
+def _twins(row: Row, group: list[Record], known: Mapping[Key, list[Record]]) -> list[Record]:
+    """Return what the undefended victim gave, attacked alike on the same pictures."""
     own = tuple(row[name] for name in KEYS)
     twins = known.get((group[0].case.control, UNDEFENDED, *_alike(own)[2:]), [])
     pictures = {record.case.images_sha256 for record in group}
-    same = {r.case.key: r.scores for r in twins if r.case.images_sha256 in pictures}.values()
-    return {f"{name}_control": _mean(_values(same, name)) for name in _metrics(_done(group))}
+    return [record for record in twins if record.case.images_sha256 in pictures]
 
 
-def _void(row: Row) -> str | None:
-    """Say that an attack which tried anything failed on the control; floors do not try."""
-    control, floor = row.get("psnr_control"), row.get("psnr_floor")
-    if not row["gradient_calls"] or control is None or floor is None:
-        return None
-    return VOID if control < floor + LEAKS else None
+def _control(name: str, twins: list[Record]) -> float | None:
+    """Mean of a metric over the undefended victim's answers, each case once."""
+    return _mean(_values({one.case.key: one.scores for one in twins}.values(), name))
+
+
+def void(row: Row) -> bool:
+    """Whether an attack fails on the undefended control, too; a flat picture tries nothing.
+
+    One that evaluates gradients has tried, also where it gives up with the mean color.
+    """
+    leak, control, floor = (row.get(f"psnr{end}") for end in ("", "_control", "_floor"))
+    if leak is None or control is None or floor is None:
+        return False
+    tried = bool(row.get("gradient_calls")) or abs(leak - floor) > SAME
+    return tried and control < floor + LEAKS
 
 
 def _alike(key: Key) -> Key:
@@ -245,7 +264,8 @@ def _alike(key: Key) -> Key:
 
 def _columns(found: Iterable[str]) -> list[str]:
     """Keys and counts first, then metric by metric, then cost; the suite only where one is."""
-    last = ["masked", "chosen", "label_accuracy", "objective", "seconds", "gradient_calls", "notes"]
+    last = ["masked", "chosen", "label_accuracy", "objective", "seconds", "gradient_calls"]
+    last += ["version", "notes"]
     first = [key for key in (*KEYS, "n", "failed", "refused") if key in set(found)]
     middle = sorted(set(found) - set(first) - set(last), key=_metric_order)
     return [*first, *middle, *last]

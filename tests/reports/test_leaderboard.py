@@ -233,6 +233,40 @@ def test_a_control_that_does_not_leak_makes_a_row_void(control, void):
     assert ("this row is void" in table["notes"]["vit_mjp"]) == void
 
 
+def test_a_closed_form_that_fails_on_the_control_is_void_and_the_flat_picture_is_not():
+    calls = {"gradient_calls": 0}
+    for leak, void in ((8.5, True), (8.0, False)):
+        records = [
+            replace(done([leak], [8.0], model="vit_mjp"), **calls),
+            replace(done([leak], [8.0], model="vit_vanilla", control=None), **calls),
+        ]
+        table = leaderboard(records).set_index("model")
+        assert ("this row is void" in table["notes"]["vit_mjp"]) == void
+    given_up = [done([8.0], [8.0]), done([8.0], [8.0], model="vit_vanilla", control=None)]
+    assert "this row is void" in leaderboard(given_up)["notes"][0]
+
+
+def of_version(version, scores, **given):
+    return images(scores, attack=part("pe_ls", version), **given)
+
+
+def test_what_older_versions_alone_have_is_told_and_does_not_count():
+    row = only([*of_version(4, [90.0] * 5), *of_version(5, [10.0, 20.0])])
+    assert (row["n"], row["psnr"], row["version"]) == (2, 15.0, 5)
+    assert "Older versions alone have 3 more cases, which do not count" in row["notes"]
+    again = only([*of_version(4, [90.0] * 2), *of_version(5, [10.0, 20.0])])
+    assert "Older versions" not in again["notes"]
+
+
+def test_a_control_of_another_version_is_told():
+    for version, told in ((4, True), (5, False)):
+        control = of_version(version, [90.0], model="vit_vanilla", control=None)
+        table = leaderboard([*of_version(5, [10.0]), *control]).set_index("model")
+        note = "The control was attacked by another version of pe_ls (4) than this row (5)"
+        assert (note in table["notes"]["vit_mjp"]) == told
+        assert "another version" not in table["notes"]["vit_vanilla"]
+
+
 def test_a_log_has_room_for_every_name_of_the_first_leaderboard(capsys):
     results = Path(__file__).parents[2] / "results"
     table = pd.read_csv(results / "leaderboard" / "leaderboard.csv")
