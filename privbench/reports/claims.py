@@ -11,8 +11,9 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from privbench.component import complaint
-from privbench.errors import BadSetting
+from privbench.errors import BadData, BadSetting
 from privbench.reports.leaderboard import LEAKS
+from privbench.reports.ranks import LEVEL
 
 DIGITS = 4
 """Significant digits of a figure."""
@@ -91,15 +92,23 @@ class Figure:
     high: float
     n: str = ""
     floor: float | None = None
+    p: float | None = None
+    """Of a paired test that it is 0, where its table has one."""
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a paired test does not tell it from 0, however narrow its interval is."""
+        return self.p is not None and not self.p <= LEVEL
 
     def __str__(self) -> str:
-        """Return the number, its interval where it has one, and its n."""
+        """Return the number, its interval where it has one, its n and its p."""
         text = f"{self.value:.{DIGITS}g}"
         if isinf(self.low):
             return f"{text} (n = {self.n})" if self.n else text
         if (self.low, self.high) != (self.value, self.value) or self.n:
             text += f" ({self.low:.{DIGITS}g} to {self.high:.{DIGITS}g}"
-            text += f", n = {self.n})" if self.n else ")"
+            text += f", n = {self.n}" if self.n else ""
+            text += ")" if self.p is None else f", p = {self.p:.{DIGITS}g})"
         return text
 
 
@@ -139,7 +148,8 @@ def _result(test: Test, out: Path) -> Result:
     if first is None or second is None or test.single:
         return Result(test, first, second, Verdict.OPEN)
     fails = test.control and (second.floor is None or second.value < second.floor + LEAKS)
-    verdict = Verdict.OPEN if fails else _compared(test.expect, first, second)
+    unsure = fails or first.doubtful or second.doubtful
+    verdict = Verdict.OPEN if unsure else _compared(test.expect, first, second)
     return Result(test, first, second, verdict)
 
 
@@ -186,11 +196,27 @@ def _read(row: Mapping[Any, Any], column: str) -> Figure | None:
     if low is None or high is None:
         low, high = (-inf, inf) if measured else (value, value)
     count = str(row.get("n", "")) if measured else ""
-    return Figure(value, low, high, count, number(f"{column}_floor"))
+    return Figure(value, low, high, count, number(f"{column}_floor"), number(f"{column}_p"))
+
+
+def _missing(paper: Paper, out: Path) -> list[str]:
+    """Return tables that tests name and that are not there; raises BadData without any of them."""
+    places = (place for one in paper.claims for t in one.tests for place in (t.first, t.second))
+    named = sorted({place.table for place in places if place.table})
+    missing = [table for table in named if not (out / table).is_file()]
+    if not named or len(missing) < len(named):
+        return missing
+    command = next((one.command for one in paper.claims if one.tests and one.command), "")
+    raise BadData(
+        f"{out} has none of the tables by which {paper.title} is judged: {', '.join(named)}. Name "
+        "the folder that has them with --out, such as `results` in a copy of the project; its page "
+        f"has below each claim the command that makes what it reads, first `{command}`."
+    )
 
 
 def page(paper: Paper, out: Path) -> str:
-    """Return the page on a paper in Markdown."""
+    """Return the page on a paper in Markdown; raises BadData where no test has a table."""
+    missing = _missing(paper, out)
     lines = [
         f"# {paper.title}: what the paper claims, and what is measured here",
         "",
@@ -199,8 +225,11 @@ def page(paper: Paper, out: Path) -> str:
         "",
         "A test is upheld or refuted where the 95 % intervals of its two figures leave no doubt, "
         "and not testable here where they overlap by more than an end, a figure is missing, the "
-        "control does not leak, or ways of training are compared by one training each. A claim has "
-        "the verdict of its tests, in part where these differ.",
+        "control does not leak, or ways of training are compared by one training each. PSNR of "
+        "two victims on the same pictures is tested in pairs, by the mean difference of the "
+        f"leaderboard, and not testable here where its p (sign flips, Holm) is above {LEVEL:g}. A "
+        "claim has the verdict of its tests, in part where these differ.",
+        *(["", f"Tables that are missing here: {', '.join(missing)}."] if missing else []),
         "",
         "| claim | in our words | verdict |",
         "| --- | --- | --- |",
