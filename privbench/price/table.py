@@ -18,6 +18,8 @@ FIGURES = (
 )
 POINTS = "price_points"
 """What joins the leaderboard: points of top-1 that are lost."""
+FORM = "price_form"
+"""What joins beside them: a short training's points are no full one's."""
 
 
 def price_table(records: Iterable[PriceRecord]) -> pd.DataFrame:
@@ -64,9 +66,10 @@ def join_table(table: pd.DataFrame) -> pd.DataFrame:
         [
             {name: row[name] for name in names}
             | {POINTS + end: 100 * row[f"price{end}"] for end in ends}
+            | {FORM: row["form"]}
             for row in found.values()
         ],
-        columns=[*names, *(POINTS + end for end in ends)],
+        columns=[*names, *(POINTS + end for end in ends), FORM],
     )
 
 

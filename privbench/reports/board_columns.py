@@ -152,11 +152,17 @@ DERIVED = (
     Column(
         "price_points",
         "price, points",
-        "points of top-1 that a training with this defense loses",
+        "points of top-1 that a training with this defense loses, as long a one as price form says",
         interval=True,
     ),
 )
 """Figures that other commands derive, and a reader asks for beside the leak."""
+FORM = Column(
+    "price_form",
+    "price form",
+    "of the training that the price is of: full, 1170 steps, or short, 20",
+    write=_text("price_form"),
+)
 MOST = 8
 """Columns that are shown unless a reader asks for all."""
 LADDER = (RANK, VICTIM, ATTACK, COUNT, FLOOR, LEAK, ORACLE, *DERIVED, CONTROL, ACCURACY, FLAGS)
@@ -192,7 +198,7 @@ def groups(sections: Iterable[Section]) -> dict[str, list[Column]]:
         for name in sorted(names, key=lambda name: (name not in UTILITY, name))
         if _pattern(name)
     ]
-    known_derived = {column.name: column for column in DERIVED}
+    known_derived = {column.name: column for column in (*DERIVED, FORM)}
     derived = [
         known_derived.get(name)
         or Column(name, name.replace("_", " "), "derived by another command", interval=True)

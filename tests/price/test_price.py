@@ -244,7 +244,9 @@ def test_the_full_form_joins_before_the_short_one(tmp_path):
         for defense, right in (("none", "1111"), ("noise", lost))
     ]
     rows = join_table(price_table(records)).to_dict("records")
-    assert [row["price_points"] for row in rows] == [75]
+    assert [(row["price_points"], row["price_form"]) for row in rows] == [(75, "full")]
+    [row] = join_table(price_table(records[2:])).to_dict("records")
+    assert (row["price_points"], row["price_form"]) == (100, "short")
     assert rows[0]["weights_sha256"] == "1e5000000000"
 
 
