@@ -45,6 +45,12 @@ def compare(
     by their label in the tables; weights are those of both, or with `against` of the first. Raises
     UnknownName, or BadSetting where there is nothing to compare, or more than one set of weights.
     """
+    if not records:
+        names = ",".join(label.partition("(")[0] for label in dict.fromkeys((first, second)))
+        raise BadSetting(
+            "No model was measured yet, so there is nothing to compare. Run `privbench eval "
+            f"--model {names}` first, with the settings and the --out of this comparison."
+        )
     found = tasks(records)
     mine, yours = _of(found, first, weights), _of(found, second, against or weights)
     rows = []

@@ -19,6 +19,13 @@ STOPS = [
         slow=True,
     ),
     Stop(
+        "No model was measured yet",
+        "compare 'vit_mjp(depth=1)' 'vit_vanilla(depth=1)'",
+        r"privbench eval --model [^\s`]+",
+        also="--set model.depth=1 --images 3 --eval accuracy",
+        slow=True,
+    ),
+    Stop(
         "were never measured on the same pictures",
         "compare 'vit_mjp(depth=1)' 'vit_vanilla(depth=1)'",
         r"privbench eval --model [^\s`]+",

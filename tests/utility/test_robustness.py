@@ -209,6 +209,8 @@ def test_a_real_difference_is_found_and_an_equal_model_is_not(results):
 
 def test_comparisons_of_nothing_are_refused(results):
     _, records = results
+    with pytest.raises(BadSetting, match="eval --model vit_mjp,vit_vanilla` first"):
+        compare([], "vit_mjp", "vit_vanilla(depth=1)")
     with pytest.raises(UnknownName, match="Did you mean 'vit_mjp"):
         compare(records, "vit_mjp", "vit_vanilla(depth=1)")
     plain = [r for r in records if "top1" in r.values and r.case.model.name == "vit_mjp"]
