@@ -299,19 +299,6 @@ def test_ceiling_and_price_stand_first_beside_floor_and_leak(tmp_path):
     assert first(board(suite())) == list(FIRST)
 
 
-def test_a_price_says_how_long_its_training_was(tmp_path):
-    price = {"model": ["vit_mjp"], "price_points": [1.5], "price_form": ["short"]}
-    sections = board(suite(), (), joined_to(tmp_path, "price", **price))
-    columns = shown(sections, True)
-    [form] = [column for column in columns if column.name == "price_form"]
-    assert {form.cell(row) for section in sections for row in section.rows} == {"", "short"}
-    assert form.name in FORMATS["csv"](sections, columns).splitlines()[0].split(",")
-    [points] = [column for column in columns if column.name == "price_points"]
-    assert form.heading in points.meaning
-    old = joined_to(tmp_path, "price", **{k: v for k, v in price.items() if k != form.name})
-    assert form not in shown(board(suite(), (), old), True), "a table of an earlier version"
-
-
 def test_a_ceiling_of_one_picture_stands_beside_no_batch(tmp_path):
     tables = joined_to(tmp_path, "ceiling", model=["vit_mjp"], ceiling=[42.0], price_points=[1.0])
     batch = [done([9.0, 8.0], [7.0, 7.0], images=(0, 1))]

@@ -1,6 +1,9 @@
-"""A row is held against the control under the same attack, of the same version."""
+"""What stands beside a leak: a control under the same attack and version, a price and its form."""
 
-from tests.reports.test_board import images, rows
+from privbench.reports.board import board
+from privbench.reports.board_columns import shown
+from privbench.reports.formats import FORMATS
+from tests.reports.test_board import images, joined_to, rows, suite
 from tests.sample_records import part
 
 
@@ -27,3 +30,16 @@ def test_versions_stand_in_the_row_and_a_control_of_another_is_told():
     assert (row["n"], row["version"], row["psnr"]) == (2, 5, 25.0)
     assert "Older versions alone have 22 more cases" in row["notes"]
     assert "another version of pe_ls (4) than this row (5)" in row["notes"]
+
+
+def test_a_price_says_how_long_its_training_was(tmp_path):
+    price = {"model": ["vit_mjp"], "price_points": [1.5], "price_form": ["short"]}
+    sections = board(suite(), (), joined_to(tmp_path, "price", **price))
+    columns = shown(sections, True)
+    [form] = [column for column in columns if column.name == "price_form"]
+    assert {form.cell(row) for section in sections for row in section.rows} == {"", "short"}
+    assert form.name in FORMATS["csv"](sections, columns).splitlines()[0].split(",")
+    [points] = [column for column in columns if column.name == "price_points"]
+    assert form.heading in points.meaning
+    old = joined_to(tmp_path, "price", **{k: v for k, v in price.items() if k != form.name})
+    assert form not in shown(board(suite(), (), old), True), "a table of an earlier version"
