@@ -121,6 +121,10 @@ def run(
 
     Exit code 0 where any case has a score, 1 where none has, 2 where nothing could run.
     """
+    from privbench.running.shard import parse_shard
+
+    if shard is not None:
+        parse_shard(shard)  # before anything heavy is imported
     from privbench.running.suite import Suite
 
     options = {

@@ -89,6 +89,8 @@ def expand(content: Mapping[str, Any], options: Mapping[str, Any]) -> list[dict[
     for block in _blocks(content):
         UnknownName.refuse("field of a block", map(str, block), fields())
         merged = {**base, **block, **options}
+        if "attack" in options:  # the file says what its own attacks take
+            merged.pop("seconds", None)
         merged["set"] = [a for part in (base, block, options) for a in _listed(part.get("set"))]
         listed = {name: _several(name, merged[name]) for name in SEVERAL if name in merged}
         if len(found) + prod(map(len, listed.values())) > MOST:
@@ -143,6 +145,11 @@ def read_suite(name: str) -> dict[str, Any]:
     """Read a bundled suite by name, or a YAML file by path."""
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
+        if name not in preset_names("suites") and path.is_file():
+            raise BadSetting(
+                f"Suite file '{name}' is there, and a suite is a .yaml by its name. Rename it, or "
+                f"name a bundled one: {', '.join(preset_names('suites'))}."
+            )
         return read_preset("suites", name)
     try:
         content = read_yaml(path.read_text(encoding="utf-8"))

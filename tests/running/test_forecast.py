@@ -85,3 +85,10 @@ def test_shards_share_the_cases(tmp_path):
     assert sum(row.cases for part in parts for row in part) == 4
     with pytest.raises(BadSetting, match="2/3"):
         foresee(suite(), Store(tmp_path), "cpu", shard="0/3")
+
+
+@pytest.mark.parametrize("shard", ["0/3", ""])
+def test_a_shard_that_is_none_is_refused_before_anything_is_read(shard, call):
+    code, _, err = call("run", "--suite", "nowhere.yaml", "--shard", shard)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--shard is a part of the whole" in err

@@ -154,6 +154,23 @@ def test_a_forecast_says_what_the_suite_does_where_no_record_can(tmp_path, call)
     _, out, _ = call("run", "--suite", file, "--dry-run", "--out", tmp_path / "out")
     assert "for 2 of them: the mean of records of the same kind" in out
     assert "by what the suite says" not in out
+    [other] = Suite.build({"attack": "pe_ls"}, file).products
+    assert other.seconds is None, "the file says what its own attacks take"
+
+
+@pytest.mark.parametrize("name", ["demo", "paper", "quick", "standard"])
+def test_a_bundled_suite_says_what_its_cases_take(name):
+    assert all(product.seconds for product in Suite.build({}, name).products)
+
+
+def test_a_suite_is_a_yaml_file_by_its_name(tmp_path, monkeypatch):
+    file = tmp_path / "mine.md"
+    file.write_text(f"{TINY}images: 1\n")
+    with pytest.raises(BadSetting, match=r"is there, and a suite is a \.yaml"):
+        Suite.build({}, str(file))
+    monkeypatch.chdir(tmp_path)
+    Path("demo").write_text("of the user's own")
+    assert Suite.build({}, "demo").products, "a bundled name stays that suite"
 
 
 @pytest.mark.parametrize("field", ["attack", "model", "defense"])
