@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from privbench.cli.options import Names, Out, console, split_names
+from privbench.cli.options import Names, Out, console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +32,9 @@ def leaderboard(
     by: Annotated[
         Names,
         typer.Option(
-            help="A row for each of these, such as model,defense: of attacks left out the "
-            "strongest stands for all, of seeds the mean. \\[default: a row for each attack]"
+            help="Columns that tell rows apart. Only leaving out attack (the strongest stands for "
+            "all) or seed (the mean does) changes the rows, and model,defense leaves out both; all "
+            "other columns tell them apart whether named or not. \\[default: all]"
         ),
     ] = None,
     format_: Annotated[
@@ -61,7 +62,9 @@ def leaderboard(
     records = records_of(Store(out))
     utility = UtilityStore(out).records()
     table = tabulate(records)
-    sections = board(records, utility, joined(out), split_names(by) or None)
+    # a name given twice is refused, not dropped
+    names = [one.strip() for text in by or () for one in text.split(",") if one.strip()]
+    sections = board(records, utility, joined(out), names or None)
     place = write_table(out, table)
     if format_ != "text":
         columns = shown(sections, everything or format_ == "csv")

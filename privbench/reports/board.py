@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from privbench.errors import UnknownName
+from privbench.errors import BadSetting, UnknownName
 from privbench.records.case import UNDEFENDED, Record
 from privbench.records.sealed import newest
 from privbench.records.utility import UtilityRecord
@@ -83,10 +83,11 @@ def board(
 ) -> list[Section]:
     """Return sections, that of the most rows first.
 
-    Tables are of figures that other commands derived (`joined`). Raises UnknownName for a name in
-    `by` that is no key, and BadData where a metric comes in two versions.
+    A row has all of KEYS, but for those of POOLED that `by` leaves out. Tables are of figures that
+    other commands derived (`joined`). Raises UnknownName for a name in `by` that is no key,
+    BadSetting for one given twice, and BadData where a metric comes in two versions.
     """
-    UnknownName.refuse("column to go by", by or (), KEYS)
+    _refuse_names(by or ())
     records = distinct(records)
     groups, ran = every_row(records), faced(records)
     refuse_mixed(record for group in groups.values() for record in newest(group))
@@ -111,6 +112,12 @@ def board(
         sections.append(_ranked(mine, rows, named))
     _add_intervals(means)
     return sorted(sections, key=lambda one: (-len(one.rows), _natural(one.title)))
+
+
+def _refuse_names(by: Sequence[str]) -> None:
+    UnknownName.refuse("column that tells rows apart", by, KEYS)
+    if twice := next((name for at, name in enumerate(by) if name in by[:at]), None):
+        raise BadSetting(f"The columns that tell rows apart have '{twice}' twice. Name it once.")
 
 
 def _add_intervals(means: Means) -> None:
