@@ -8,11 +8,16 @@ import typer
 from privbench.cli.options import FAILED, Device, Names, Out, console, split_names
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
     from rich.console import Console
 
     from privbench.records.case import Record
     from privbench.records.store import Store
+
+MOST_NAMED = 5
+"""Files that are no records and are named; a count stands for the others."""
 
 
 def register(app: typer.Typer) -> None:
@@ -128,11 +133,14 @@ def records_of(store: "Store") -> list["Record"]:
 
     records, broken = store.survey()
     if broken:
-        console(error=True).print(
-            f"Note. {len(broken)} of the files under {store.folder / 'cases'} are torn or edited "
-            f"and do not count, first {broken[0].name}. The same run computes them anew.",
-            highlight=False,
-            soft_wrap=True,
+        from privbench.submission.reading import why_none
+
+        one = len(broken) == 1
+        what = "file is no record and does" if one else "files are no records and do"
+        name_broken(
+            console(error=True),
+            f"Note. {len(broken)} {what} not count; the same run computes what is missing anew:",
+            {path: why_none(path, store.RECORD) for path in broken},
         )
     if not records:
         raise BadData(
@@ -141,6 +149,15 @@ def records_of(store: "Store") -> list["Record"]:
             "another --out."
         )
     return store.shown(records)
+
+
+def name_broken(screen: "Console", head: str, broken: "Mapping[Path, str]") -> None:
+    """Print files that are no records, each with its reason, up to a number of them."""
+    lines = [f"  {path}: {reason}" for path, reason in list(broken.items())[:MOST_NAMED]]
+    if (more := len(broken) - MOST_NAMED) > 0:
+        lines.append(f"  and {more:,} more.")
+    for line in (head, *lines):
+        screen.print(line, highlight=False, soft_wrap=True)
 
 
 def print_board(screen: "Console", table: "pd.DataFrame") -> None:

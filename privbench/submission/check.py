@@ -16,7 +16,7 @@ from privbench.running.plan import plan
 from privbench.running.suite import Suite
 from privbench.running.victims import Victims
 from privbench.submission.derived import Derivation
-from privbench.submission.faults import Findings
+from privbench.submission.faults import Findings, printable
 from privbench.submission.named import Naming
 from privbench.submission.numbers import number_faults
 from privbench.submission.reading import Found, read_all
@@ -44,6 +44,8 @@ def check(
     for path, record in found.items():
         for kind, sentence in _faults(record, path, naming, derivation):
             findings.add(path, kind, sentence)
+        if isinstance(record, Record) and record.status != "done":
+            findings.lose(path, record.status, record.error or "")
     _twice(found, findings)
     cases = {} if suite is None else {job.case.key: job.case for job in plan(suite, CPU, cache)}
     keys = {suite.label: cases.keys()} if suite is not None and suite.label else {}
@@ -53,6 +55,8 @@ def check(
             request_faults(Store(path).asked, sets, keys, findings)
             _table(path, found, findings)
     _missing(cases, found, findings)
+    faulty = {fault.place for fault in findings.faults}
+    findings.sound = sum(printable(str(path)) not in faulty for path in found)
     return findings
 
 

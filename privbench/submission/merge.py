@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from privbench.bounds.table import bound_tables
-from privbench.errors import BadData
+from privbench.errors import BadData, BadSetting
 from privbench.price.table import price_tables
 from privbench.records.answers import digest
 from privbench.records.bound import BoundRecord, BoundStore
@@ -17,12 +17,15 @@ from privbench.records.store import RecordStore, Store, write
 from privbench.records.utility import UtilityRecord, UtilityStore
 from privbench.reports.leaderboard import leaderboard, write_table
 from privbench.running.finish import write_tables
+from privbench.submission.reading import why_none
 
 KINDS: tuple[type[RecordStore[Any, Any]], ...] = (Store, UtilityStore, BoundStore, PriceStore)
 DERIVED = {BoundStore: bound_tables, PriceStore: price_tables}
 """What makes tables of records that only join the leaderboard."""
 DIGITS = 4
 """Of a squared error that machines agree in."""
+KEY = 64
+"""Letters of a record's name."""
 
 
 @dataclass
@@ -36,8 +39,8 @@ class Merged:
     """Cases that two folders ran, with one result and at different speeds: the first's stays."""
     bare: int = 0
     """Records whose stored answers were in none of the folders."""
-    broken: list[Path] = field(default_factory=list)
-    """Files that are no records and were left behind."""
+    broken: dict[Path, str] = field(default_factory=dict)
+    """Files that are no records and were left behind, and why."""
 
 
 @dataclass
@@ -71,8 +74,9 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
 
     What is there stays as it is, so that a merge that was cut short is finished by the same call.
     Raises BadData, before anything is written, where a folder is none or two hold different results
-    of one case, and Unwritable.
+    of one case, BadSetting where the place is among the records of a folder, and Unwritable.
     """
+    _refuse_among_records(out)
     for folder in folders:
         if not any((folder / kind.PLACE).is_dir() for kind in KINDS):
             raise BadData(
@@ -99,6 +103,17 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
     return merged
 
 
+def _refuse_among_records(out: Path) -> None:
+    """Raise BadSetting for a place where a results folder keeps its records."""
+    places = {kind.PLACE for kind in KINDS}
+    for folder in (here := out.resolve(), *here.parents):
+        if folder.name in places and any(len(o.stem) == KEY for o in folder.glob("??/*.json")):
+            raise BadSetting(
+                f"'{out}' lies among the records of the results folder '{folder.parent}'. Name "
+                "that folder, or one outside of it."
+            )
+
+
 def _gather(
     kind: type[RecordStore[Any, Any]], folders: Sequence[Path], merged: Merged
 ) -> dict[str, _Place]:
@@ -108,7 +123,7 @@ def _gather(
     for folder in dict.fromkeys(folders):
         store = kind(folder)
         records, broken = store.survey()
-        merged.broken += broken
+        merged.broken |= {path: why_none(path, kind.RECORD) for path in broken}
         for record in records:
             place = found.setdefault(record.case.key, _Place(record, []))
             if place.record != record:

@@ -12,7 +12,7 @@ from privbench.records.case import Record
 from privbench.records.sealed import SCHEMA, SealedRecord, unseal
 from privbench.records.store import Store
 from privbench.records.utility import UtilityRecord, UtilityStore
-from privbench.submission.faults import Findings
+from privbench.submission.faults import Findings, printable
 
 Found = dict[Path, SealedRecord[Any]]
 PLACES = (Store.PLACE, UtilityStore.PLACE)
@@ -64,8 +64,17 @@ def below(folder: Path) -> list[Path]:
     return sorted(placed or folder.rglob("*.json"))
 
 
-def read(path: Path) -> SealedRecord[Any]:
-    """Return the record in a file; raises Unsound."""
+def why_none(path: Path, kind: type[SealedRecord[Any]]) -> str:
+    """Return what keeps a file from being a record of a kind, in a sentence without its name."""
+    try:
+        read(path, kind)
+    except Unsound as fault:
+        return printable(str(fault))
+    return "was not whole a moment ago."  # somebody wrote it meanwhile
+
+
+def read(path: Path, kind: type[SealedRecord[Any]] | None = None) -> SealedRecord[Any]:
+    """Return the record in a file, of one kind or of whichever it says; raises Unsound."""
     if linked := next((one for one in beside(path) if one.is_symlink()), None):
         raise Unsound("file", f"is a link, or {linked.name} beside it is: a submission is files.")
     try:
@@ -87,7 +96,7 @@ def read(path: Path) -> SealedRecord[Any]:
         raise Unsound("schema", "is JSON of another kind: a record says its schema.")
     if content["schema"] != SCHEMA:
         raise Unsound("schema", f"has schema {content['schema']!r}; this version reads {SCHEMA}.")
-    kind = _kind(content)
+    kind = kind or _kind(content)
     if kind is None:
         raise Unsound("schema", "has no case with an attack or an evaluation.")
     try:

@@ -35,7 +35,7 @@ STOPS = [
         slow=True,
     ),
     Stop(
-        "are of a folder of pictures that was not named",
+        "of a folder of pictures that was not named",
         "check results",
         r"add (--data-root)\.",
         choice="--data-root TMP/flat",

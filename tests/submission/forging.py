@@ -16,7 +16,7 @@ def one(folder: Path, attack: str = "auto") -> Record:
 
 def forge(folder: Path, record: Record, **changes: object) -> Path:
     """Put a changed record, sealed anew, in the place of the old, and return its file."""
-    (folder / "leaderboard.csv").unlink()
+    (folder / "leaderboard.csv").unlink(missing_ok=True)
     place = Store(folder).path
     new = replace(record, **changes)
     files = {suffix: place(record.case, suffix) for suffix in (".json", ".npz", ".png")}

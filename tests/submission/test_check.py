@@ -325,11 +325,12 @@ def test_the_command_has_exit_codes_and_a_form_for_programs(submission, call):
     code, out, _ = call("check", submission)
     assert code == 1
     assert out.splitlines()[0].startswith(f"{Store(submission).path(record.case)}: says ")
-    assert out.splitlines()[-1] == "4 sound records, 1 fault."
+    assert out.splitlines()[-1] == "4 records, 3 of them sound; 1 fault."
     code, out, _ = call("check", Store(submission).path(record.case), "--json")
     content = json.loads(out)
     assert code == 1
     assert [content["records"], content["faults"][0]["kind"]] == [1, "score"]
+    assert (content["sound"], content["lost"]) == (0, [])
     code, _, err = call("check", submission / "nowhere")
     assert (code, err.count("\n")) == (2, 1)
     assert "no file or folder" in err

@@ -137,8 +137,40 @@ def test_torn_files_stay_behind_and_are_counted(pair, tmp_path, call):
     path.write_bytes(path.read_bytes()[:50])
     code, out, _ = call("merge", *pair, "--out", tmp_path / "out")
     assert code == 0
-    assert "Note. 1 files are torn or edited" in out
+    assert "Note. 1 file is no record, and was left behind:\n" in out
+    assert f"  {path}: breaks off, a file half-written" in out
     assert len(list(Store(tmp_path / "out").records())) == 2
+
+
+def test_of_many_files_that_stay_behind_five_are_named_with_their_reasons(pair, tmp_path, call):
+    for image in range(3, 9):
+        path = Store(pair[1]).path(put(pair[1], image).case)
+        path.write_text(path.read_text().replace('"schema": 1', '"schema": 7'))
+    ceiling(pair[1], 0)
+    [bound] = pair[1].glob("bounds/*/*.json")
+    bound.write_text(bound.read_text().replace('"seed": 0', '"seed": 1'))
+    _, out, _ = call("merge", *pair, "--out", tmp_path / "out")
+    assert "Note. 7 files are no records, and were left behind:\n" in out
+    assert out.count("has schema 7; this version reads 1.") == 5
+    assert "  and 2 more.\n" in out
+    assert merge(pair, tmp_path / "out").broken[bound].startswith("was edited")
+
+
+def test_no_place_is_no_place(pair, tmp_path, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call("merge", *pair, "--out", "")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--out names no folder." in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+@pytest.mark.parametrize("below", ["cases", "cases/mine"])
+def test_no_results_folder_comes_to_lie_among_records(below, pair, call):
+    before = contents(pair[0])
+    code, _, err = call("merge", *pair, "--out", pair[0] / below)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "lies among the records of the results folder" in err
+    assert contents(pair[0]) == before
 
 
 def test_the_names_of_data_sets_come_along(pair, tmp_path):
