@@ -43,6 +43,8 @@ class Suite:
                 "each change of what runs."
             )
         found = tuple(Product.read(one) for one in expand(content, given))
+        if "attack" in given:  # the file says what its own attacks take
+            found = tuple(one.model_copy(update={"seconds": None}) for one in found)
         if not file or not version or given.keys() - {*HARMLESS}:
             return cls(found)
         return cls(found, label(Path(file).stem, version, content))
@@ -89,8 +91,6 @@ def expand(content: Mapping[str, Any], options: Mapping[str, Any]) -> list[dict[
     for block in _blocks(content):
         UnknownName.refuse("field of a block", map(str, block), fields())
         merged = {**base, **block, **options}
-        if "attack" in options:  # the file says what its own attacks take
-            merged.pop("seconds", None)
         merged["set"] = [a for part in (base, block, options) for a in _listed(part.get("set"))]
         listed = {name: _several(name, merged[name]) for name in SEVERAL if name in merged}
         if len(found) + prod(map(len, listed.values())) > MOST:
