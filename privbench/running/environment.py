@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+import privbench
 from privbench.errors import NoDevice, UnknownName
 
 PACKAGES = ("privbench", "torch", "torchvision", "timm", "numpy", "lpips", "scikit-image")
@@ -59,7 +60,7 @@ def shares(
 def revision() -> str:
     """Return the git commit that this code was checked out from, "+" if edited; "" without git."""
     git = shutil.which("git")
-    root = Path(__file__).parents[1]
+    root = Path(privbench.__file__).parents[1]  # wherever this file moves to
     if git is None or not (root / ".git").exists():
         return ""
 

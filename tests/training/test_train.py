@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from privbench.cli.main import main
 from privbench.errors import BadSetting, BadWeights, PrivbenchError, UnknownName
+from privbench.running.environment import revision
 from privbench.training import loop
 from privbench.training.augment import Augmentation
 from privbench.training.recipe import Recipe
@@ -104,6 +105,7 @@ def test_the_card_travels_with_the_weights_and_run_takes_them(root, tmp_path):
     assert card["classes"][:2] == ["class0", "class1"]
     assert card["recipe"]["epochs"] == 4
     assert card["seed"] == 0
+    assert card["revision"] == revision()
     assert 0 <= card["accuracy"] <= 1
     small = {"depth": 1, "embed_dim": 16, "num_heads": 2}
     victim = load("vit_mjp", small, (), str(path), torch.device("cpu"))
