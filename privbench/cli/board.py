@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from privbench.cli.options import Names, Out, console
+from privbench.cli.options import Names, Out, console, every_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,8 +63,7 @@ def leaderboard(
     utility = UtilityStore(out).records()
     table = tabulate(records)
     # a name given twice is refused, not dropped
-    names = [one.strip() for text in by or () for one in text.split(",") if one.strip()]
-    sections = board(records, utility, joined(out), names or None)
+    sections = board(records, utility, joined(out), every_name(by) or None)
     place = write_table(out, table)
     if format_ != "text":
         columns = shown(sections, everything or format_ == "csv")

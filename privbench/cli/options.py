@@ -70,5 +70,10 @@ def console(*, error: bool = False) -> "Console":
 
 def split_names(given: Names) -> list[str]:
     """Return names given one by one or separated by commas, each once."""
+    return list(dict.fromkeys(every_name(given)))
+
+
+def every_name(given: Names) -> list[str]:
+    """Return names given one by one or separated by commas, as often as they were given."""
     found = [one.strip() for text in given or () for one in text.split(",")]
-    return list(dict.fromkeys(name for name in found if name))
+    return [name for name in found if name]

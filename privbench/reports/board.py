@@ -90,12 +90,12 @@ def board(
     _refuse_names(by or ())
     records = distinct(records)
     groups, ran = every_row(records), faced(records)
-    refuse_mixed(record for group in groups.values() for record in newest(group))
     pooled = [key for key in POOLED if by and key not in by]
     measured = utility_figures(utility)
     lines = [
         replace(line, unfaced=unranked(line.group[0].case, ran)) for line in _lines(groups, pooled)
     ]
+    refuse_mixed(record for line in lines for record in line.everyone)
     shared = [key for key in SECTION if key not in pooled]
 
     def protocol(line: _Line) -> tuple[str, ...]:
@@ -105,11 +105,15 @@ def board(
     means: Means = []
     for _, some in groupby(sorted(lines, key=protocol), key=protocol):
         mine = list(some)
-        rows = [_row(line, mine, measured, tables, means) for line in mine]
+        controls = [_control(line, mine) for line in mine]
+        rows = [
+            _row(line, control, measured, tables, means)
+            for line, control in zip(mine, controls, strict=True)
+        ]
         named = {key: mine[0].keys[key] for key in shared}
         if not named["suite"]:  # of no version
             del named["suite"]
-        sections.append(_ranked(mine, rows, named))
+        sections.append(_ranked(mine, controls, rows, named))
     _add_intervals(means)
     return sorted(sections, key=lambda one: (-len(one.rows), _natural(one.title)))
 
@@ -178,7 +182,7 @@ def _mean(pictures: Pictures) -> float:
 
 def _row(
     line: _Line,
-    section: Sequence[_Line],
+    control: _Line | None,
     measured: Mapping[tuple[str, str, str], Mapping[str, float]],
     tables: Sequence[pd.DataFrame],
     means: Means,
@@ -189,7 +193,6 @@ def _row(
     row |= {"attack_name": case.attack.name, "control": case.control or case.model.label}
     row["version"] = case.attack.version
     done = [record for record in line.group if record.status == "done"]
-    control = _control(line, section)
     for name in metric_facts(done):
         _add_mean(row, name, per_picture(done, name), means)
     pictures = per_picture(done, LEAK)
@@ -299,19 +302,25 @@ def _cost(done: Sequence[Record]) -> Row:
     }
 
 
-def _ranked(lines: Sequence[_Line], rows: Sequence[Row], protocol: Mapping[str, Any]) -> Section:
+def _ranked(
+    lines: Sequence[_Line],
+    controls: Sequence[_Line | None],
+    rows: Sequence[Row],
+    protocol: Mapping[str, Any],
+) -> Section:
     """Add ranks and the paired test against the control, and sort."""
-    units = [per_batch(per_picture(line.group, LEAK)) for line in lines]
-    places, compared = {id(line): i for i, line in enumerate(lines)}, list(units)
-    tested: list[tuple[int, int]] = []
-    for i, line in enumerate(lines):
-        if "lost" in rows[i] and (control := _control(line, lines)) is not None:
-            if id(control) not in places:  # of the attacks that both have met
-                compared.append(per_batch(per_picture(control.group, LEAK)))
-            tested.append((i, places.get(id(control), len(compared) - 1)))
-    for (i, _), p in zip(tested, holm(paired(compared, tested)), strict=True):
+    # a control is a line of this section, or one of the attacks that both have met
+    pool = {id(line): line for line in (*lines, *filter(None, controls))}
+    places = {key: place for place, key in enumerate(pool)}
+    units = [per_batch(per_picture(line.group, LEAK)) for line in pool.values()]
+    tested = [
+        (i, places[id(control)])
+        for i, control in enumerate(controls)
+        if "lost" in rows[i] and control is not None
+    ]
+    for (i, _), p in zip(tested, holm(paired(units, tested)), strict=True):
         rows[i]["lost_p"] = p
-    ranked = [{} if line.unfaced else unit for line, unit in zip(lines, units, strict=True)]
+    ranked = [{} if line.unfaced else unit for line, unit in zip(lines, units, strict=False)]
     for row, rank in zip(rows, ranks(ranked), strict=True):
         row["rank"] = rank
     order = sorted(range(len(rows)), key=lambda i: _place(rows[i]))

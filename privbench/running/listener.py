@@ -1,4 +1,6 @@
-"""Whoever hears how a run goes on."""
+"""Whoever hears how a run goes on, and how often those who run cases elsewhere tell it."""
+
+import time
 
 from privbench.records.case import Case, Record
 
@@ -20,3 +22,18 @@ class Listener:
 
     def ends(self, record: Record) -> None:
         """Hear what came of a case."""
+
+
+class Pace:
+    """Lets a report of progress through now and then, and that of a last step always."""
+
+    def __init__(self, between: float) -> None:
+        self.between, self.last = between, 0.0
+
+    def due(self, done: int, steps: int) -> bool:
+        """Whether so many seconds have passed since the last report, or nothing is to come."""
+        now = time.monotonic()
+        if now - self.last < self.between and done < steps:
+            return False
+        self.last = now
+        return True

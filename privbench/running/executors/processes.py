@@ -2,7 +2,6 @@
 
 import multiprocessing
 import signal
-import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from privbench.running.environment import device as pick
 from privbench.running.environment import shares
 from privbench.running.executor import Executor, Keep, cells, crowds, numbers_per_layer
 from privbench.running.jobs import Job
-from privbench.running.listener import Listener
+from privbench.running.listener import Listener, Pace
 from privbench.running.victims import Victims
 
 TRIES = 2
@@ -134,15 +133,13 @@ def work(pipe: Connection, device: str, threads: int) -> None:
             crowd: Sequence[Job] = pipe.recv()
         except (EOFError, OSError):
             return
-        last = [0.0]
+        pace = Pace(BETWEEN)
 
-        def tick_of(job: Job, crowd: Sequence[Job] = crowd, last: list[float] = last) -> Tick:
+        def tick_of(job: Job, crowd: Sequence[Job] = crowd, pace: Pace = pace) -> Tick:
             number = [one.case.key for one in crowd].index(job.case.key)
 
             def tick(done: int, steps: int, objective: float) -> None:
-                now = time.monotonic()
-                if now - last[0] >= BETWEEN or done >= steps:
-                    last[0] = now
+                if pace.due(done, steps):
                     pipe.send(("tick", (number, done, steps, objective)))
 
             return tick

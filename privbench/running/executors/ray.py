@@ -1,7 +1,6 @@
 """Ray: tasks on a cluster, or on one that is started here (Moritz et al., arXiv:1712.05889)."""
 
 import socket
-import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from privbench.running.environment import device as pick
 from privbench.running.environment import shares
 from privbench.running.executor import Executor, Keep, cells, crowds, numbers_per_layer
 from privbench.running.jobs import Job
-from privbench.running.listener import Listener
+from privbench.running.listener import Listener, Pace
 from privbench.running.victims import Victims
 
 RETRIES = 3
@@ -99,12 +98,10 @@ def work(crowd: Sequence[Job], device: str, threads: int, board: Any) -> list[Re
     victims = _VICTIMS.setdefault(device, Victims(pick(device)))
 
     def tick_of(job: Job) -> Tick:
-        last = [0.0]
+        pace = Pace(BETWEEN)
 
         def tick(done: int, steps: int, objective: float) -> None:
-            now = time.monotonic()
-            if now - last[0] >= BETWEEN or done >= steps:
-                last[0] = now
+            if pace.due(done, steps):
                 # nobody waits for an answer: progress never holds up an attack
                 board.write.remote(job.case.key, (done, steps, objective))
 
