@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from privbench.cli.options import Device, Names, console
+from privbench.cli.options import Device, Names, console, place
 
 if TYPE_CHECKING:
     from privbench.auditing.audit import Audit
@@ -41,7 +41,8 @@ def audit(
         typer.Option(help="Deviation of what the client added to each weight.", metavar="SIGMA"),
     ] = 0.0,
     truth: Annotated[
-        Path | None, typer.Option(help="Folder with the client's pictures.", metavar="PATH")
+        Path | None,
+        typer.Option(help="Folder with the client's pictures.", metavar="PATH", parser=place),
     ] = None,
     attack: Annotated[str, typer.Option(help="Attack, best an ensemble.")] = "auto",
     tier: Annotated[str | None, typer.Option(help="Budget of an ensemble.")] = None,
@@ -56,9 +57,9 @@ def audit(
     seed: Annotated[int, typer.Option(help="Of the attack.", min=0)] = 0,
     device: Device = "auto",
     title: Annotated[str | None, typer.Option(help="Of the page.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the audit.", metavar="DIR")] = Path(
-        "results/audit"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of the audit.", metavar="DIR", parser=place)
+    ] = Path("results/audit"),
 ) -> None:
     """Say what one update of a vision transformer gives away; nothing leaves this machine.
 

@@ -8,9 +8,22 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+
+def place(word: str | Path) -> Path:
+    """Turn a word of the command line, or a default, into a path; raises BadParameter if empty.
+
+    A path without letters would be the folder that the user stands in.
+    """
+    if not str(word).strip():
+        raise typer.BadParameter(
+            "it is empty, as a variable without a value is. Name a folder or file, or leave it out."
+        )
+    return Path(word)
+
+
 Names = list[str] | None
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-Out = Annotated[Path, typer.Option("--out", help="Results folder.", metavar="DIR")]
+Out = Annotated[Path, typer.Option("--out", help="Results folder.", metavar="DIR", parser=place)]
 Weights = Annotated[
     str | None,
     typer.Option(
@@ -38,14 +51,19 @@ Pictures = Annotated[
 ]
 Splits = Annotated[
     Path | None,
-    typer.Option("--data-root", help="Folder that holds train and test.", metavar="PATH"),
+    typer.Option(
+        "--data-root", help="Folder that holds train and test.", metavar="PATH", parser=place
+    ),
 ]
 Private = Annotated[
     str | None,
     typer.Option("--dataset", help="Private pictures. \\[default: the victim's own]"),
 ]
 DataRoot = Annotated[
-    Path | None, typer.Option("--data-root", help="Folder that holds the data set.", metavar="PATH")
+    Path | None,
+    typer.Option(
+        "--data-root", help="Folder that holds the data set.", metavar="PATH", parser=place
+    ),
 ]
 Chosen = Annotated[
     str | None,

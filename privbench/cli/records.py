@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from privbench.cli.options import FAILED, Device, Names, Out, console, split_names
+from privbench.cli.options import FAILED, DataRoot, Device, Names, Out, console, split_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,9 +31,7 @@ def rescore(
     metric: Annotated[
         Names, typer.Option(help="Only these metrics. \\[default: all that are new or changed]")
     ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(help="Folder that holds the data set.", metavar="PATH")
-    ] = None,
+    data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
     """Score stored answers by new or changed metrics; no attack runs."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from privbench.cli.options import FAILED, console
+from privbench.cli.options import FAILED, console, place
 from privbench.cli.records import name_broken
 
 if TYPE_CHECKING:
@@ -33,7 +33,10 @@ def register(app: typer.Typer) -> None:
 
 def check(
     paths: Annotated[
-        list[Path], typer.Argument(help="Records, or folders of them.", metavar="FILE_OR_FOLDER...")
+        list[Path],
+        typer.Argument(
+            help="Records, or folders of them.", metavar="FILE_OR_FOLDER...", parser=place
+        ),
     ],
     suite: Annotated[
         str | None,
@@ -41,7 +44,7 @@ def check(
     ] = None,
     data_root: Annotated[
         Path | None,
-        typer.Option(help="Folder of the data set that they are of.", metavar="PATH"),
+        typer.Option(help="Folder of the data set that they are of.", metavar="PATH", parser=place),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Each single fault, for programs.")
@@ -98,10 +101,14 @@ def _tell(screen: "Console", found: "Findings") -> None:
 
 
 def merge(
-    folders: Annotated[list[Path], typer.Argument(help="Results folders.", metavar="FOLDER...")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Results folders.", metavar="FOLDER...", parser=place)
+    ],
     out: Annotated[
-        str | None,  # a path without letters would be the folder that the user stands in
-        typer.Option(help="Where to. \\[default: into the first of them]", metavar="DIR"),
+        Path | None,
+        typer.Option(
+            help="Where to. \\[default: into the first of them]", metavar="DIR", parser=place
+        ),
     ] = None,
 ) -> None:
     """Bring the records of several folders into one, with answers, pictures and the table.
@@ -109,18 +116,11 @@ def merge(
     A second call changes nothing. Exit code 2, and nothing written, where two folders hold
     different results of one case.
     """
-    from privbench.errors import BadSetting
-
-    if out is not None and not out.strip():
-        raise BadSetting(
-            "--out names no folder. Name one, such as --out results/whole, or leave it out to "
-            "merge into the first."
-        )
     with console(error=True).status("merging"):
         from privbench.reports.leaderboard import TABLE
         from privbench.submission.merge import merge as bring_together
 
-        target = Path(out) if out else folders[0]
+        target = out or folders[0]
         found = bring_together(folders, target)
     screen, count = console(), found.taken + found.there
     screen.print(

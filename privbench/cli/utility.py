@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from privbench.cli.options import Device, Names, Out, Weights, console, split_names
+from privbench.cli.options import DataRoot, Device, Names, Out, Weights, console, place, split_names
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 def _folder(flag: str, text: str) -> typer.models.OptionInfo:
     option: typer.models.OptionInfo = typer.Option(
-        flag, help=text, metavar="PATH", rich_help_panel=RELEASED
+        flag, help=text, metavar="PATH", parser=place, rich_help_panel=RELEASED
     )
     return option
 
@@ -43,9 +43,7 @@ def eval_(
     dataset: Annotated[
         str | None, typer.Option(help="Labelled pictures. \\[default: the model's own]")
     ] = None,
-    data_root: Annotated[
-        Folder, typer.Option(help="Folder that holds the data set.", metavar="PATH")
-    ] = None,
+    data_root: DataRoot = None,
     robustness: Annotated[
         bool, typer.Option("--robustness", help="Also corrupt these pictures.")
     ] = False,

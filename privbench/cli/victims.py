@@ -13,6 +13,7 @@ from privbench.cli.options import (
     Splits,
     Weights,
     console,
+    place,
     split_names,
 )
 
@@ -62,7 +63,9 @@ def train(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="\\[default: results/training/MODEL[-DEFENSE][-from-WEIGHTS]-seedN]", metavar="DIR"
+            help="\\[default: results/training/MODEL[-DEFENSE][-from-WEIGHTS]-seedN]",
+            metavar="DIR",
+            parser=place,
         ),
     ] = None,
 ) -> None:
@@ -180,7 +183,9 @@ def study_pe(
 def import_weights(
     file: Annotated[
         Path,
-        typer.Argument(help="A checkpoint of timm, DeiT, MAE, DINO, Hugging Face, MJP's code."),
+        typer.Argument(
+            help="A checkpoint of timm, DeiT, MAE, DINO, Hugging Face, MJP's code.", parser=place
+        ),
     ],
     model: Annotated[str, typer.Option(help="The victim that it fits, such as vit_mjp_small.")],
     part: Annotated[
@@ -199,7 +204,8 @@ def import_weights(
         bool, typer.Option("--new-head", help="Draw a head, for a backbone without one.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="\\[default: MODEL-FILE.safetensors]", metavar="FILE")
+        Path | None,
+        typer.Option(help="\\[default: MODEL-FILE.safetensors]", metavar="FILE", parser=place),
     ] = None,
     set_: Annotated[
         Names, typer.Option("--set", help="model.num_classes=100. Repeat it.", metavar="KEY=VALUE")

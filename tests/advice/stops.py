@@ -75,7 +75,6 @@ OPEN: dict[str, str] = {
     "lacks {}{}: `privbench rescore` adds it": "the same",
     "have `privbench leaderboard` write it anew": "a table has to be forged: tests/submission",
     "the same run with --retry-failed tries it": "an attack that fails fails again",
-    "--out names no folder": "two results folders are needed: tests/submission",
     "of a time when no answers were stored": "a record has to be old: tests/running",
     "gives NaN or infinity for this answer": "for who writes a metric",
     "are not those that the record is about": "data have to change: tests/running",

@@ -2,13 +2,18 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
+import typer
 from safetensors.torch import save_file
 
 from privbench.api import run
+from privbench.cli.main import app
+from privbench.cli.options import place
 from tests.commands import Call, caller, contents
 
 FILES = {
@@ -231,6 +236,10 @@ def test_a_whole_command_that_cannot_be_is_answered_in_a_sentence(command, call,
         (["run", "--batch-size", "x"], "--batch-size"),
         (["runn"], "Did you mean 'run'"),
         (["show"], "Missing argument"),
+        (["leaderboard", "--out", ""], "'--out': it is empty"),
+        (["run", "--data-root", " "], "'--data-root': it is empty"),
+        (["eval", "--model", "vit_vanilla", "--imagenet-c", ""], "'--imagenet-c': it is empty"),
+        (["check", ""], "it is empty"),
     ],
     ids=" ".join,
 )
@@ -285,3 +294,21 @@ def test_a_real_process_ends_with_two_and_prints_no_traceback(arguments, answer,
     assert result.stdout == ""
     assert answer in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def commands(app: typer.Typer) -> list[Callable[..., object]]:
+    """Every command of a program, those of its groups, too."""
+    groups = [group.typer_instance for group in app.registered_groups if group.typer_instance]
+    found = [command.callback for command in app.registered_commands if command.callback]
+    return [*found, *(command for group in groups for command in commands(group))]
+
+
+def test_no_command_takes_an_empty_path():
+    taken = 0
+    for command in commands(app):
+        for name, hint in get_type_hints(command, include_extras=True).items():
+            if "Path" in str(get_args(hint)[:1]) and hasattr(hint, "__metadata__"):
+                [option] = hint.__metadata__
+                assert option.parser is place, f"{name} of {command.__name__}"
+                taken += 1
+    assert taken > 20, taken
