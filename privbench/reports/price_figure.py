@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PRICE = "price_points"
+PRICE, FORM = "price_points", "price_form"
 WIDTH, HEIGHT, REST = 8.6, 4.4, 0.7
 """Inches of the figure, of each panel, and of what stands above and below."""
 LABEL = 1.5
@@ -169,6 +169,7 @@ def against_price(rows: Iterable[Row], title: str) -> "Figure":
     Rows are those of one protocol, of the strongest attack each. Raises BadData where none has a
     price.
     """
+    rows = list(rows)
     panels = points_of(rows)
     if not panels:
         raise BadData(EMPTY)
@@ -185,7 +186,8 @@ def against_price(rows: Iterable[Row], title: str) -> "Figure":
         _panel(axes, points)
         dress(axes, model, "", LEAKAGE)
     _scale(grid[-1], [point for points in panels.values() for point in points])
-    grid[-1].set_xlabel("price: points of top-1 that training with it loses (bars: 95 %)")
+    price = f"price: points of top-1 that training with it loses{_form(rows)} (bars: 95 %)"
+    grid[-1].set_xlabel(price)
     grid[-1].xaxis.label.set_fontsize(SMALL)
     shown = [axes.get_legend_handles_labels() for axes in grid]
     handles = {label: one for some in shown for one, label in zip(*some, strict=True)}
@@ -202,6 +204,12 @@ def against_price(rows: Iterable[Row], title: str) -> "Figure":
     for axes, points in zip(grid, panels.values(), strict=True):
         _label(axes, points)
     return figure
+
+
+def _form(rows: Iterable[Row]) -> str:
+    """Return how long a training the prices are of: a short one's points are no full one's."""
+    forms = sorted({str(row[FORM]) for row in rows if _known(row, PRICE) and _known(row, FORM)})
+    return f", {' and '.join(forms)} form{'s' if len(forms) > 1 else ''}" if forms else ""
 
 
 def _panel(axes: "Axes", points: Sequence[Point]) -> None:

@@ -66,6 +66,20 @@ def test_a_table_without_prices_is_refused_in_a_sentence(rows):
         against_price(rows, "x")
 
 
+@pytest.mark.parametrize(
+    ("forms", "said"),
+    [
+        ([], "loses (bars"),
+        (["short"], "loses, short form (bars"),
+        (["short", "full"], "full and sho"),
+    ],
+)
+def test_the_axis_says_how_long_the_trainings_were(forms, said):
+    priced = [row(f"d{i}", 1.0 + i, 20.0, price_form=form) for i, form in enumerate(forms)]
+    figure = against_price([row("none", None, 90.0, price_form="no price"), *priced, *ROWS], "x")
+    assert said in figure.axes[-1].get_xlabel()
+
+
 def test_each_point_is_drawn_with_its_name_and_no_two_names_overlap():
     more = [row(f"a_defense(size={i})", i / 10, 12 + i / 2) for i in range(9)]
     other = [row("none", None, 90.0, model="other"), row("noise", 15.0, 40.0, model="other")]
