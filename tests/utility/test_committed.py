@@ -24,6 +24,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def made(folder: Path) -> Path:
+    """The records, and the tables that they give."""
+    write_tables(UtilityStore(folder))
+    return folder
+
+
 def same(table: str, folder: Path) -> None:
     """The ends of an interval may lie half way between two last digits."""
     due, found = (pd.read_csv(place / table) for place in (RESULTS, folder))
@@ -31,9 +38,8 @@ def same(table: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("table", ["accuracy.csv", "robustness.csv"])
-def test_a_committed_table_is_what_its_records_give(table, folder):
-    write_tables(UtilityStore(folder))
-    same(table, folder)
+def test_a_committed_table_is_what_its_records_give(table, made):
+    same(table, made)
 
 
 @pytest.mark.slow
